@@ -1,0 +1,204 @@
+//! The raw file and the environment become checked settings here, and every
+//! default lives here. It reads no secret: it only names the files they are in.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that the process is told from outside.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address that the service listeners bind to.
+    pub bind: IpAddr,
+    /// Address of the admin listener.
+    pub admin: SocketAddr,
+    /// Folder that is watched for `<service>.wasm`.
+    pub plugins_dir: PathBuf,
+    /// Folder for what must outlive the process.
+    pub data_dir: PathBuf,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The services that this process serves, in the order of their ports.
+    pub services: Vec<ServiceConfig>,
+    /// Every known service, served here or not, in the order of the ports.
+    pub peers: Vec<PeerConfig>,
+    /// Limits on connections and requests before they reach a plugin.
+    pub server: Server,
+    /// How the plugin folder is watched.
+    pub reload: Reload,
+    /// The shared store; none means the embedded one.
+    pub redis: Option<Redis>,
+    /// Where keys come from and what tokens may be.
+    pub jwt: Jwt,
+    /// Key of the main API's CSRF cookies; without it the JWT secret signs.
+    pub csrf_secret_file: Option<PathBuf>,
+    /// Secret for service-to-service calls; without it the header is ignored.
+    pub service_secret_file: Option<PathBuf>,
+    /// Browser origins besides a request's own host: `scheme://host[:port]`.
+    pub allowed_origins: BTreeSet<String>,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// The emergency sessions.
+    pub fallback: Fallback,
+    /// The users table is configured (`DATABASE_URL` is set).
+    pub database_configured: bool,
+    /// Where the chat service is; probed for the gateway's health.
+    pub chat_upstream_url: String,
+}
+
+/// Log settings.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Least severe level that is written.
+    pub level: tracing::Level,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// One service: a name, a port, a component and what that may do.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// With hyphens, without `-service`. Also the file name without `.wasm`.
+    pub name: String,
+    /// What the service calls itself in answers (`SERVICE_NAME`, else `<name>-service`).
+    pub reported_name: String,
+    /// Port on [`Config::bind`]; 0 takes a free one.
+    pub port: u16,
+    /// What its component may import, and how far.
+    pub grants: Grants,
+    /// What its component may use up.
+    pub limits: Limits,
+    /// The component's WASI environment: its settings.
+    pub env: Vec<(String, String)>,
+}
+
+/// What one service's component may import. Least privilege by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Interfaces of `lockgate:plugin`, e.g. `jwt`. What is not named is not linked.
+    pub interfaces: BTreeSet<String>,
+    /// May call `jwt.reissue`, that is, have login tokens signed.
+    pub reissue: bool,
+    /// May change `revocations`.
+    pub revoke: bool,
+    /// Key prefixes it may read (`*` as the last character matches the rest).
+    pub redis_read: Vec<String>,
+    /// Key prefixes it may write.
+    pub redis_write: Vec<String>,
+    /// Peers whose probe results it sees, by name with hyphens.
+    pub peers: BTreeSet<String>,
+}
+
+/// What one service's component may use up; going over ends the call, never the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of an instance, bytes.
+    pub memory: usize,
+    /// Elements of all its tables.
+    pub table_elements: usize,
+    /// CPU time of one call.
+    pub cpu: Duration,
+    /// Time of one call, host calls included.
+    pub wall: Duration,
+    /// Host calls in one request.
+    pub host_calls: u32,
+    /// Body of one request, bytes.
+    pub request_body: usize,
+    /// Body of one response, bytes.
+    pub response_body: usize,
+    /// Headers of one response.
+    pub response_headers: usize,
+    /// A value in `redis`, bytes.
+    pub value: usize,
+    /// Log lines of one request.
+    pub log_lines: u32,
+    /// Log bytes of one request.
+    pub log_bytes: usize,
+    /// Requests being answered at once.
+    pub in_flight: usize,
+    /// Requests that wait for a place.
+    pub queue: usize,
+    /// Requests that an instance serves before it is thrown away; 1 = fresh state each.
+    pub reuse: u32,
+    /// Instances kept ready.
+    pub warm: usize,
+}
+
+/// A service somewhere, perhaps here.
+#[derive(Debug, Clone)]
+pub struct PeerConfig {
+    /// With hyphens.
+    pub name: String,
+    /// Base URL; may hold credentials, which are never shown.
+    pub url: String,
+}
+
+/// Limits on connections and requests before they reach a plugin.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// From the first byte of a request to the end of its headers.
+    pub header_read: Duration,
+    /// From the end of the headers to the end of the body.
+    pub body_read: Duration,
+    /// Headers of one request.
+    pub max_headers: usize,
+    /// Bytes of all headers of one request.
+    pub max_header_bytes: usize,
+    /// Connections on one listener.
+    pub max_connections: usize,
+    /// From the signal to the exit.
+    pub drain: Duration,
+}
+
+/// How the plugin folder is watched.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    /// Contents are compared this often even if no event came.
+    pub poll: Duration,
+    /// A file must not have changed for this long.
+    pub settle: Duration,
+}
+
+/// The shared store.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// `redis://` or `rediss://`, perhaps with user, password and db number.
+    pub url: secrecy::SecretString,
+    /// User if the URL has no password.
+    pub username: String,
+    /// File of the password if the URL has none.
+    pub password_file: PathBuf,
+    /// One command, connecting included.
+    pub command_timeout: Duration,
+    /// All commands of one request.
+    pub request_budget: Duration,
+}
+
+/// Where keys come from and what tokens may be.
+#[derive(Debug, Clone)]
+pub struct Jwt {
+    /// Files in the order in which they are tried.
+    pub secret_files: Vec<PathBuf>,
+    /// Tried last: the value of `JWT_SECRET_KEY`.
+    pub secret: Option<secrecy::SecretString>,
+    /// The key before the last change.
+    pub previous_file: Option<PathBuf>,
+    /// How long the key before still verifies; zero: not at all.
+    pub overlap: Duration,
+    /// Tokens without `exp` are accepted as access tokens.
+    pub allow_missing_exp: bool,
+    /// Longest life of an access token.
+    pub access_max: Duration,
+    /// How long a rotated refresh token gives the same successor.
+    pub refresh_grace: Duration,
+    /// Refresh tokens without `token_use` are judged by their shape.
+    pub accept_unmarked: bool,
+}
+
+/// The emergency sessions.
+#[derive(Debug, Clone)]
+pub struct Fallback {
+    /// File of the embedded store.
+    pub path: PathBuf,
+}

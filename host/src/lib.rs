@@ -1,0 +1,8 @@
+//! Lockgate hosts WebAssembly components as HTTP services and swaps them while
+//! they serve.
+//!
+//! The modules stand in the order of the data flow: a module may name only
+//! modules that stand below it. A test holds them to it.
+
+pub mod bindings;
+pub mod config;

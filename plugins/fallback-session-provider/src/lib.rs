@@ -1,0 +1,1 @@
+//! Sessions while the primary services are away

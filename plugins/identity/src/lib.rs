@@ -1,0 +1,1 @@
+//! Turns the claims of every token format in circulation into one identity

@@ -1,0 +1,1 @@
+//! What a Lockgate plugin is written with: bindings, routing, answers, authentication

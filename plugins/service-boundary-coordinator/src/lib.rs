@@ -1,0 +1,1 @@
+//! Health of all services and login state kept in step

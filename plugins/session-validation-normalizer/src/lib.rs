@@ -1,0 +1,1 @@
+//! One session check for every service

@@ -1,0 +1,1 @@
+//! Authenticates sockets and hands out tickets

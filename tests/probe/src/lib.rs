@@ -1,0 +1,1 @@
+//! A hostile guest: misbehaves on request, by path
