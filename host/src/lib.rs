@@ -4,5 +4,7 @@
 //! The modules stand in the order of the data flow: a module may name only
 //! modules that stand below it. A test holds them to it.
 
+pub mod imports;
+pub mod state;
 pub mod bindings;
 pub mod config;
