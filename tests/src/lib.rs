@@ -1,1 +1,20 @@
-//! End-to-end harness.
+//! The harness of the end-to-end tests: it starts the real binary and a real
+//! `redis-server`, mints tokens and speaks HTTP to the listeners.
+//!
+//! It must not name anything of the host's or the plugins' code: the tests know
+//! the contract only. A missing binary, plugin or `redis-server` fails a test;
+//! nothing is ever skipped.
+
+pub mod host;
+pub mod http;
+pub mod place;
+pub mod ports;
+pub mod raw;
+pub mod redis;
+pub mod shape;
+pub mod tokens;
+
+pub use self::host::{Host, HostBuilder, Service};
+pub use self::http::{Answer, Call};
+pub use self::redis::RedisServer;
+pub use self::tokens::{Tokens, User, now};

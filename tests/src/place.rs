@@ -1,0 +1,75 @@
+//! Where the binary, the plugins and the shared cache of compiled code are. It
+//! builds nothing: what is missing is a failure that says how to make it.
+
+use std::path::{Path, PathBuf};
+
+/// Root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ has a parent")
+        .to_owned()
+}
+
+/// Cargo's target folder.
+pub fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => repository().join(dir),
+        None => repository().join("target"),
+    }
+}
+
+/// The host: `LOCKGATE_BIN`, else the release build.
+pub fn binary() -> PathBuf {
+    let path = match std::env::var_os("LOCKGATE_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => target().join("release/lockgate"),
+    };
+    assert!(
+        path.is_file(),
+        "no host at {}: run `cargo build --release` or set LOCKGATE_BIN",
+        path.display()
+    );
+    path
+}
+
+/// The folder of built plugins: `LOCKGATE_TEST_PLUGINS`, else `target/plugins`.
+pub fn plugins() -> PathBuf {
+    match std::env::var_os("LOCKGATE_TEST_PLUGINS") {
+        Some(path) => PathBuf::from(path),
+        None => repository().join("target/plugins"),
+    }
+}
+
+/// One built plugin.
+pub fn plugin(name: &str) -> PathBuf {
+    let path = plugins().join(format!("{name}.wasm"));
+    assert!(
+        path.is_file(),
+        "no plugin at {}: run `scripts/build-plugins` or set LOCKGATE_TEST_PLUGINS",
+        path.display()
+    );
+    path
+}
+
+/// What the tests keep between runs: compiled code and locks.
+pub fn scratch() -> PathBuf {
+    let path = target().join("test-cache");
+    std::fs::create_dir_all(&path).expect("make the folder of the tests");
+    path
+}
+
+/// Copies a folder with all it holds.
+pub fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
