@@ -402,6 +402,13 @@ impl Host {
         self.wait_ready().await;
     }
 
+    /// As [`Host::start_again`], but waits only until every listener accepts connections.
+    pub async fn start_again_unready(&mut self) {
+        assert!(self.child.is_none(), "stop the host first");
+        self.spawn();
+        self.wait_listening().await;
+    }
+
     fn spawn(&mut self) {
         let log = File::options()
             .create(true)

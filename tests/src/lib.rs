@@ -5,6 +5,7 @@
 //! the contract only. A missing binary, plugin or `redis-server` fails a test;
 //! nothing is ever skipped.
 
+pub mod component;
 pub mod host;
 pub mod http;
 pub mod place;
@@ -13,6 +14,7 @@ pub mod raw;
 pub mod redis;
 pub mod shape;
 pub mod tokens;
+pub mod wait;
 
 pub use self::host::{Host, HostBuilder, Service};
 pub use self::http::{Answer, Call};

@@ -52,6 +52,20 @@ pub fn plugin(name: &str) -> PathBuf {
     path
 }
 
+/// The hostile guest: `LOCKGATE_TEST_PROBE`, else what `scripts/build-plugins` made.
+pub fn probe() -> PathBuf {
+    let path = match std::env::var_os("LOCKGATE_TEST_PROBE") {
+        Some(path) => PathBuf::from(path),
+        None => repository().join("target/probe/lockgate_probe.wasm"),
+    };
+    assert!(
+        path.is_file(),
+        "no probe at {}: run `scripts/build-plugins` or set LOCKGATE_TEST_PROBE",
+        path.display()
+    );
+    path
+}
+
 /// What the tests keep between runs: compiled code and locks.
 pub fn scratch() -> PathBuf {
     let path = target().join("test-cache");
