@@ -1,0 +1,225 @@
+//! Requests as a plugin reads them. It owns the parsing of headers, cookies and JSON
+//! bodies; it decides nothing about who is calling.
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::answer::Fault;
+use crate::wit::types;
+
+pub use types::Origin;
+
+/// One HTTP request.
+#[derive(Debug, Clone)]
+pub struct Request(types::Request);
+
+impl From<types::Request> for Request {
+    fn from(request: types::Request) -> Self {
+        Self(request)
+    }
+}
+
+impl Request {
+    /// Upper case, as sent.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        &self.0.method
+    }
+
+    /// Still percent-encoded, without the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// What follows the first `?`, still encoded.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.0.query.as_deref()
+    }
+
+    /// The first value of a header; `name` in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers(name).next()
+    }
+
+    /// All values of a header; `name` in lower case.
+    pub fn headers<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .headers
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| &**value)
+    }
+
+    /// All values of a cookie, from all `Cookie` headers (RFC 6265 section 4.2),
+    /// without surrounding quotes. Empty ones are left out.
+    pub fn cookies<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.headers("cookie")
+            .flat_map(|header| header.split(';'))
+            .filter_map(|pair| pair.split_once('='))
+            .filter(move |(key, _)| key.trim() == name)
+            .map(|(_, value)| value.trim().trim_matches('"'))
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The client's address as the host worked it out.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.0.caller.address
+    }
+
+    /// Where the request comes from, as the host judged it.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.0.caller.origin
+    }
+
+    /// True if the caller has proved to be a service.
+    #[must_use]
+    pub fn from_service(&self) -> bool {
+        self.0.caller.service
+    }
+
+    /// The id that the host's log lines carry.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        let found = self
+            .0
+            .extensions
+            .iter()
+            .find(|(name, _)| name == "request-id");
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// The body as sent.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.0.body
+    }
+
+    /// The body as a JSON object, whatever its content type; an empty body is `{}`,
+    /// unknown fields are ignored.
+    ///
+    /// # Errors
+    /// [`Fault::BadRequest`] for broken JSON, [`Fault::Unprocessable`] for JSON with
+    /// missing fields or of another type.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        parse(&self.0.body)
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
+    let text = std::str::from_utf8(body)
+        .map_err(|_| Fault::BadRequest)?
+        .trim_ascii();
+    let text = if text.is_empty() { "{}" } else { text };
+    // Structs would also be read from arrays.
+    if text.starts_with('{')
+        && let Ok(value) = serde_json::from_str(text)
+    {
+        return Ok(value);
+    }
+    // A field of a wrong type is reported before a fault further on.
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Err(Fault::Unprocessable),
+        Err(_) => Err(Fault::BadRequest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, serde::Deserialize)]
+    struct Body {
+        token: Option<String>,
+        id: Option<u32>,
+    }
+
+    fn read(body: &[u8]) -> Result<Body, Fault> {
+        parse(body)
+    }
+
+    #[test]
+    fn empty_bodies_are_objects() {
+        for body in [
+            &b""[..],
+            b" \r\n",
+            b"{}",
+            b"{\"other\":[1,{}]}",
+            b"{\"token\":null}",
+        ] {
+            assert_eq!(read(body), Ok(Body::default()));
+        }
+    }
+
+    #[test]
+    fn broken_json_and_wrong_types_differ() {
+        let broken: [&[u8]; 8] = [
+            b"{",
+            b"{\"token\":}",
+            b"{\"token\":5",
+            b"token=5",
+            b"\xff",
+            b"{} {}",
+            b"[1",
+            b"{'token':1}",
+        ];
+        for body in broken {
+            assert_eq!(
+                read(body),
+                Err(Fault::BadRequest),
+                "{}",
+                String::from_utf8_lossy(body)
+            );
+        }
+        let wrong: [&[u8]; 8] = [
+            b"{\"token\":5}",
+            b"{\"id\":\"5\"}",
+            b"{\"id\":-1}",
+            b"{\"id\":1.5}",
+            b"[\"a\",5]",
+            b"null",
+            b"5",
+            b"{\"token\":\"a\",\"token\":\"b\"}",
+        ];
+        for body in wrong {
+            assert_eq!(
+                read(body),
+                Err(Fault::Unprocessable),
+                "{}",
+                String::from_utf8_lossy(body)
+            );
+        }
+    }
+
+    #[test]
+    fn deep_json_ends() {
+        let deep = format!("{{\"x\":{}", "[".repeat(30_000));
+        assert_eq!(read(deep.as_bytes()), Err(Fault::BadRequest));
+        let closed = format!("{{\"x\":{}{}}}", "[".repeat(30_000), "]".repeat(30_000));
+        assert_eq!(read(closed.as_bytes()), Ok(Body::default()));
+    }
+
+    #[test]
+    fn cookies_come_from_all_headers() {
+        let header = |value: &str| ("cookie".to_owned(), value.to_owned());
+        let request = Request(types::Request {
+            method: "GET".into(),
+            path: "/".into(),
+            query: None,
+            headers: vec![header("a=1; b=\"2\";c"), header(" a=3;a=; aa=4")],
+            body: Vec::new(),
+            caller: types::Caller {
+                address: String::new(),
+                origin: Origin::Absent,
+                service: false,
+            },
+            extensions: Vec::new(),
+        });
+        assert_eq!(request.cookies("a").collect::<Vec<_>>(), ["1", "3"]);
+        assert_eq!(request.cookies("b").collect::<Vec<_>>(), ["2"]);
+        assert_eq!(request.cookies("c").count(), 0);
+    }
+}
