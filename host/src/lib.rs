@@ -11,9 +11,3 @@ pub mod breaker;
 pub mod bindings;
 pub mod clock;
 pub mod config;
-
-// NOTE FOR state (14:38) from the lead: another engineer (state2, worktree /tmp/wt/state2) now writes peers.rs, events.rs,
-// csrf.rs, limiter.rs, counters.rs, sockets.rs, directory.rs and imports/{peers,events,csrf,limiter,counters,sockets,
-// breakers,users}.rs. You write keys/*, store/*, breaker.rs, clock.rs, revocation.rs, emergency.rs, reissue.rs, state.rs and
-// imports/{mod,jwt,redis,revocations,fallback}.rs. LAND store, breaker, clock, keys NOW (even if unfinished) so state2 and
-// core can build on them. Remove this note.

@@ -4,10 +4,14 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::Linker;
+mod redis;
 
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::bindings::lockgate::plugin as wit;
 use crate::config::{Grants, ServiceConfig};
 use crate::state::State;
+use crate::store::{Budget, Budgeted};
 
 /// Why a call into the guest was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +25,7 @@ pub enum Purpose {
 /// What all instances of one service share: its grants, its limits, the state.
 #[derive(Debug)]
 pub struct Scope {
-    #[expect(dead_code, reason = "read by the interfaces that are built on it next")]
     service: ServiceConfig,
-    #[expect(dead_code, reason = "read by the interfaces that are built on it next")]
     state: Arc<State>,
 }
 
@@ -40,30 +42,89 @@ impl Scope {
 /// What the host remembers of the call that runs in one instance.
 #[derive(Debug)]
 pub struct Context {
-    #[expect(dead_code, reason = "read by the interfaces that are built on it next")]
     scope: Arc<Scope>,
+    purpose: Purpose,
+    request_id: String,
+    calls: u32,
     wrote: bool,
+    budget: Budget,
 }
 
 impl Context {
     /// One for each instance; [`Context::begin`] comes before each call.
     pub fn new(scope: Arc<Scope>) -> Context {
+        let budget = Budget::new(scope.state.request_budget());
         Context {
             scope,
+            purpose: Purpose::SelfTest,
+            request_id: String::new(),
+            calls: 0,
             wrote: false,
+            budget,
         }
     }
 
     /// Resets the budgets for the next call into the guest.
     pub fn begin(&mut self, purpose: Purpose, request_id: &str) {
-        let _ = (purpose, request_id);
+        self.purpose = purpose;
+        request_id.clone_into(&mut self.request_id);
+        self.calls = 0;
         self.wrote = false;
+        self.budget.reset(self.scope.state.request_budget());
     }
 
     /// True if a host call that changes something was begun: the request must
     /// then not be run again.
     pub fn wrote(&self) -> bool {
         self.wrote
+    }
+
+    /// Comes first in every host call: counts it, and traps when it is one too many.
+    fn enter(&mut self) -> wasmtime::Result<()> {
+        let limit = self.scope.service.limits.host_calls;
+        if self.calls >= limit {
+            return Err(HostCallLimit { limit }.into());
+        }
+        self.calls += 1;
+        Ok(())
+    }
+
+    /// Comes before every change. False: not now, this is a self-test.
+    fn may_write(&mut self) -> bool {
+        if self.purpose == Purpose::SelfTest {
+            return false;
+        }
+        self.wrote = true;
+        true
+    }
+
+    fn state(&self) -> &Arc<State> {
+        &self.scope.state
+    }
+
+    fn service(&self) -> &ServiceConfig {
+        &self.scope.service
+    }
+
+    fn grants(&self) -> &Grants {
+        &self.scope.service.grants
+    }
+
+    /// The shared store, within what this request may still spend on it.
+    fn store(&self) -> Budgeted<'_> {
+        self.budget.guard(self.scope.state.store())
+    }
+
+    /// Notes a call that no grant covers.
+    fn denied(&self, what: &str) {
+        metrics::counter!("lockgate_denied_total", "service" => self.service().name.clone())
+            .increment(1);
+        tracing::warn!(
+            service = self.service().name,
+            request = self.request_id,
+            what,
+            "a host call was denied"
+        );
     }
 }
 
@@ -85,6 +146,14 @@ pub fn add_to_linker<T: Send + 'static>(
     grants: &Grants,
     get: fn(&mut T) -> &mut Context,
 ) -> wasmtime::Result<()> {
-    let _ = (linker, grants, get);
+    /// One line for each interface of `wit/` that has functions.
+    macro_rules! link {
+        ($($name:literal => $module:ident),* $(,)?) => {
+            $(if grants.interfaces.contains($name) {
+                wit::$module::add_to_linker::<T, HasSelf<Context>>(linker, get)?;
+            })*
+        };
+    }
+    link!("redis" => redis);
     Ok(())
 }
