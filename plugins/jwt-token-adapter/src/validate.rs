@@ -20,7 +20,7 @@ impl Body {
             .expected_user_id
             .is_none_or(|id| id == i64::from(login.user_id));
         let email_fits = self
-            .email
+            .expected_email
             .as_deref()
             .is_none_or(|e| same_email(e, &login.email));
         if id_fits && email_fits {
