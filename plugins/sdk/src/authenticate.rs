@@ -78,6 +78,16 @@ pub struct Refusal {
     pub degraded: bool,
 }
 
+impl From<Fault> for Refusal {
+    /// A finding that no dependency had to be asked for.
+    fn from(fault: Fault) -> Self {
+        Self {
+            fault,
+            degraded: false,
+        }
+    }
+}
+
 /// How tokens are to be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
@@ -170,7 +180,10 @@ fn differ(verified: &[Login]) -> bool {
 
 /// Checks form, signature, times, use and identity of one token; asks neither
 /// revocations nor users.
-fn verify<H: Host>(host: &H, sent: &Presented<'_>, usage: Usage) -> Result<Login, Fault> {
+///
+/// # Errors
+/// What is wrong with the token; [`Fault::ServiceUnavailable`] without a secret.
+pub fn verify<H: Host>(host: &H, sent: &Presented<'_>, usage: Usage) -> Result<Login, Fault> {
     let claims = host.jwt_verify(sent.token, usage).map_err(fault)?;
     let identity = normalise(&view(&claims)).map_err(|_| Fault::UnsupportedFormat)?;
     let session = session_id(claims.session_id.as_deref(), &claims.token_sha256);
@@ -212,7 +225,10 @@ fn with_user<H: Host>(
 }
 
 /// What the users table means for a token: its role if known, or a refusal.
-fn judge(email: &str, state: users::State) -> Result<Option<Role>, Fault> {
+///
+/// # Errors
+/// A disabled or missing user, or one with another e-mail.
+pub fn judge(email: &str, state: users::State) -> Result<Option<Role>, Fault> {
     match state {
         users::State::Active(user) if same_email(&user.email, email) => Ok(Role::parse(&user.role)),
         users::State::Active(_) => Err(Fault::ConsistencyMismatch),
