@@ -4,6 +4,14 @@
 //! The modules stand in the order of the data flow: a module may name only
 //! modules that stand below it. A test holds them to it.
 
+pub mod slot;
+pub mod pool;
+pub mod instance;
+pub mod response;
+pub mod revision;
+pub mod engine;
+pub mod lane;
+pub mod sandbox;
 pub mod imports;
 pub mod state;
 pub mod store;

@@ -1,9 +1,16 @@
 //! The raw file and the environment become checked settings here, and every
 //! default lives here. It reads no secret: it only names the files they are in.
+//! The rest of the host never looks at the environment itself.
 
-use std::collections::BTreeSet;
+mod defaults;
+mod environment;
+mod file;
+
+pub use defaults::SERVICES;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything that the process is told from outside.
@@ -47,8 +54,85 @@ pub struct Config {
     pub chat_upstream_url: String,
 }
 
+/// Why the settings cannot be used. Each is one sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file that `LOCKGATE_CONFIG` names, or `lockgate.toml`, cannot be read.
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("the configuration file is not usable: {0}")]
+    Syntax(String),
+    /// A value that cannot be used.
+    #[error("{name}: {problem}")]
+    Value {
+        /// The variable or the key, as the operator wrote it.
+        name: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+}
+
+impl ConfigError {
+    fn value(name: impl Into<String>, problem: impl Into<String>) -> ConfigError {
+        ConfigError::Value {
+            name: name.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file (`LOCKGATE_CONFIG`, else `./lockgate.toml` if it exists) and
+    /// the environment, which beats the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], in one sentence.
+    pub fn load() -> Result<Config, ConfigError> {
+        let variables: environment::Variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let text = match variables.get("LOCKGATE_CONFIG").filter(|path| !path.is_empty()) {
+            Some(path) => Some(read(Path::new(path))?),
+            None if Path::new("lockgate.toml").exists() => Some(read(Path::new("lockgate.toml"))?),
+            None => None,
+        };
+        Config::from_parts(text.as_deref(), &variables)
+    }
+
+    /// As [`Config::load`], from a file's text and a set of variables.
+    ///
+    /// # Errors
+    /// [`ConfigError`], in one sentence.
+    pub fn from_parts(
+        text: Option<&str>,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Config, ConfigError> {
+        let mut file = file::parse(text.unwrap_or_default())?;
+        environment::apply(&mut file, variables)?;
+        defaults::complete(file)
+    }
+
+    /// The service of this name, if this process serves it.
+    pub fn service(&self, name: &str) -> Option<&ServiceConfig> {
+        self.services.iter().find(|service| service.name == name)
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Log settings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Log {
     /// Least severe level that is written.
     pub level: tracing::Level,
@@ -202,3 +286,6 @@ pub struct Fallback {
     /// File of the embedded store.
     pub path: PathBuf,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! One store with one instance of a revision: starts it, calls it, and says in which
+//! way a call failed. After a fault the instance is not to be used again.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use wasmtime::Store;
+
+use crate::bindings::Plugin;
+use crate::bindings::lockgate::plugin::types::Request;
+use crate::engine::Engine;
+use crate::imports::{Context, HostCallLimit, Purpose, Scope};
+use crate::response::{self, BadResponse};
+use crate::revision::{Revision, words};
+use crate::sandbox::{self, HostData, Lines, Meter, Overrun};
+
+/// Why a call gave no usable answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The guest trapped.
+    #[error("the component trapped: {0}")]
+    Trap(String),
+    /// The guest wanted more memory or table elements than it may have.
+    #[error("the component went over its memory limit: {0}")]
+    Memory(String),
+    /// The guest computed too long.
+    #[error("the component used up its CPU time")]
+    Cpu,
+    /// The call took too long, host calls included.
+    #[error("the component took too long")]
+    Wall,
+    /// The guest made too many host calls.
+    #[error("the component made {0}")]
+    HostCalls(String),
+    /// The answer breaks a rule of HTTP or a limit.
+    #[error("the component's answer cannot be sent: {0}")]
+    Response(#[from] BadResponse),
+    /// No place for another instance right now: not the component's fault.
+    #[error("there is no room for another instance")]
+    Crowded,
+}
+
+impl Fault {
+    /// One word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Fault::Trap(_) => "trap",
+            Fault::Memory(_) => "memory",
+            Fault::Cpu => "cpu",
+            Fault::Wall => "wall",
+            Fault::HostCalls(_) => "host_calls",
+            Fault::Response(_) => "response",
+            Fault::Crowded => "crowded",
+        }
+    }
+}
+
+/// One store and what runs in it. Serves one call at a time.
+pub struct Instance {
+    store: Store<HostData>,
+    plugin: Plugin,
+    revision: Arc<Revision>,
+    served: u32,
+}
+
+impl Instance {
+    /// Instantiates the revision. Guest code may run (start functions), so this too
+    /// belongs on the lane with `meter`.
+    ///
+    /// # Errors
+    /// [`Fault`] if it traps, takes too long, wants too much, or there is no room.
+    pub async fn start(
+        engine: &Engine,
+        revision: Arc<Revision>,
+        scope: Arc<Scope>,
+        meter: Arc<Meter>,
+    ) -> Result<Instance, Fault> {
+        let mut store = new_store(engine, &revision, scope, meter);
+        let started = revision.pre().instantiate_async(&mut store).await;
+        match started {
+            Ok(plugin) => {
+                instances(&revision).increment(1.0);
+                Ok(Instance {
+                    store,
+                    plugin,
+                    revision,
+                    served: 0,
+                })
+            }
+            Err(error) => Err(fault(&error, &store)),
+        }
+    }
+
+    /// Calls `handler.handle`.
+    ///
+    /// # Errors
+    /// [`Fault`]; the instance must then be thrown away.
+    pub async fn handle(
+        &mut self,
+        meter: Arc<Meter>,
+        request_id: &str,
+        request: &Request,
+    ) -> Result<http::Response<Bytes>, Fault> {
+        self.begin(Purpose::Request, request_id, meter);
+        let answer = self.plugin.lockgate_plugin_handler().call_handle(&mut self.store, request).await;
+        self.end();
+        let answer = answer.map_err(|error| fault(&error, &self.store))?;
+        Ok(response::convert(answer, &self.revision.service().limits)?)
+    }
+
+    /// True if the last call began a host call that changes something.
+    pub fn wrote(&self) -> bool {
+        self.store.data().context.wrote()
+    }
+
+    /// True once it has served as many requests as one instance may.
+    pub fn is_worn(&self) -> bool {
+        self.served >= self.revision.service().limits.reuse
+    }
+
+    fn begin(&mut self, purpose: Purpose, request_id: &str, meter: Arc<Meter>) {
+        self.served = self.served.saturating_add(1);
+        let data = self.store.data_mut();
+        data.meter = meter;
+        data.context.begin(purpose, request_id);
+        let limits = &self.revision.service().limits;
+        lines(&self.store).begin(request_id, limits);
+        self.store.set_epoch_deadline(1);
+    }
+
+    fn end(&mut self) {
+        lines(&self.store).end();
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        instances(&self.revision).decrement(1.0);
+    }
+}
+
+/// Calls `self-test.run` in an instance of its own: findings in words, none if it is
+/// ready or exports no such function.
+///
+/// # Errors
+/// [`Fault`] as for a request.
+pub async fn self_test(
+    engine: &Engine,
+    revision: Arc<Revision>,
+    scope: Arc<Scope>,
+    meter: Arc<Meter>,
+) -> Result<Vec<String>, Fault> {
+    let Some(export) = revision.self_test().copied() else {
+        return Ok(Vec::new());
+    };
+    let mut store = new_store(engine, &revision, scope, meter);
+    store.data_mut().context.begin(Purpose::SelfTest, "self-test");
+    lines(&store).begin("self-test", &revision.service().limits);
+    let found = async {
+        let instance = revision.pre().instance_pre().instantiate_async(&mut store).await?;
+        let run = instance.get_typed_func::<(), (Vec<String>,)>(&mut store, export)?;
+        run.call_async(&mut store, ()).await
+    };
+    let found = found.await;
+    lines(&store).end();
+    found.map(|(findings,)| findings).map_err(|error| fault(&error, &store))
+}
+
+fn new_store(
+    engine: &Engine,
+    revision: &Revision,
+    scope: Arc<Scope>,
+    meter: Arc<Meter>,
+) -> Store<HostData> {
+    let service = revision.service();
+    let limits = &service.limits;
+    let data = HostData::new(Context::new(scope), &service.name, limits, &service.env, meter);
+    let mut store = Store::new(engine.wasmtime(), data);
+    store.limiter(|data| &mut data.limiter);
+    store.epoch_deadline_callback(sandbox::on_tick);
+    store.set_epoch_deadline(1);
+    // One host call copies at most this much out of the guest.
+    store.set_hostcall_fuel(limits.response_body.max(limits.value) + (256 << 10));
+    store
+}
+
+fn lines(store: &Store<HostData>) -> MutexGuard<'_, Lines> {
+    store.data().lines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn instances(revision: &Revision) -> metrics::Gauge {
+    metrics::gauge!("lockgate_instances", "service" => revision.service().name.clone())
+}
+
+/// Time of a call that is not a request: the self-test, or making an instance ahead.
+pub fn patient_meter(revision: &Revision) -> Arc<Meter> {
+    let limits = &revision.service().limits;
+    let wall = limits.wall.max(Duration::from_secs(2));
+    Arc::new(Meter::new(limits.cpu.max(Duration::from_millis(500)), wall))
+}
+
+fn fault(error: &wasmtime::Error, store: &Store<HostData>) -> Fault {
+    if let Some(overrun) = error.downcast_ref::<Overrun>() {
+        return match overrun {
+            Overrun::Cpu => Fault::Cpu,
+            Overrun::Wall => Fault::Wall,
+        };
+    }
+    if let Some(limit) = error.downcast_ref::<HostCallLimit>() {
+        return Fault::HostCalls(limit.to_string());
+    }
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return Fault::Crowded;
+    }
+    let what = match (error.downcast_ref::<wasmtime::Trap>(), error.is::<wasmtime_wasi::I32Exit>()) {
+        (Some(trap), _) => trap.to_string().replace("wasm trap: ", ""),
+        (None, true) => "it called exit".to_owned(),
+        (None, false) => words(error),
+    };
+    if store.data().limiter.refused() {
+        Fault::Memory(what)
+    } else {
+        Fault::Trap(what)
+    }
+}

@@ -1,0 +1,404 @@
+//! From bytes to a component that may serve: what is it, does it export what the
+//! host calls, does it import only what its service was granted, does it compile.
+//! It runs no guest code and knows nothing of files or HTTP.
+
+mod cache;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::types::{Component as ComponentType, ComponentItem};
+use wasmtime::component::{Component, ComponentExportIndex};
+
+pub use cache::Cache;
+
+use crate::bindings::lockgate::plugin::types::{Request, Response};
+use crate::bindings::PluginPre;
+use crate::config::{Grants, ServiceConfig};
+use crate::engine::Engine;
+use crate::sandbox::HostData;
+
+/// Largest component file, bytes.
+pub const MAX_SIZE: usize = 64 << 20;
+
+const HANDLER: &str = "lockgate:plugin/handler@0.1.0";
+const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
+const WASI: [&str; 5] = ["cli", "clocks", "filesystem", "io", "random"];
+
+/// Why a file cannot serve. Each is a sentence for the plugin's author.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// No bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// Over [`MAX_SIZE`].
+    #[error("the file has {0} bytes, more than the {MAX_SIZE} that a component may have")]
+    TooLarge(u64),
+    /// A module without the component layer.
+    #[error(
+        "this is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2`"
+    )]
+    CoreModule,
+    /// Native code, e.g. of `wasmtime compile`.
+    #[error("this is compiled native code, not a component: Lockgate compiles components itself")]
+    Precompiled,
+    /// The text format.
+    #[error("this is text, not a component in binary form")]
+    Text,
+    /// Neither of these.
+    #[error("this is not WebAssembly: it does not begin with the bytes of a component")]
+    NotWasm,
+    /// It says that it is a component, but is broken or cut short.
+    #[error("the component is not valid: {0}")]
+    Invalid(String),
+    /// It does not export what the host calls.
+    #[error("the component does not export `{export}`{hint}")]
+    MissingExport {
+        /// What the host looks for.
+        export: String,
+        /// What it found instead, or nothing.
+        hint: String,
+    },
+    /// The export is there, with another type.
+    #[error("the component exports `{export}` with another type than wit/ says: {problem}")]
+    WrongExport {
+        /// The export.
+        export: String,
+        /// The difference.
+        problem: String,
+    },
+    /// It imports a host interface that its service was not granted.
+    #[error(
+        "the component imports `{import}`, which service {service} is not granted: add \"{interface}\" to services.{service}.grants.interfaces or remove the import"
+    )]
+    NotGranted {
+        /// As the component names it.
+        import: String,
+        /// The interface without package and version.
+        interface: String,
+        /// The service.
+        service: String,
+    },
+    /// It imports what no plugin may.
+    #[error("the component imports `{import}`, {why}")]
+    Forbidden {
+        /// As the component names it.
+        import: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// An import has another type or version than the host offers.
+    #[error("an import does not fit what the host offers: {0}")]
+    WrongImport(String),
+    /// The compiler refused it.
+    #[error("the component does not compile: {0}")]
+    Compile(String),
+    /// Its own self-test found something.
+    #[error("the component's self-test says: {0}")]
+    SelfTest(String),
+    /// It could not be started, or trapped or ran too long in its self-test.
+    #[error("the component failed before it could serve: {0}")]
+    Start(String),
+}
+
+/// A component that was verified and compiled for one service.
+pub struct Revision {
+    service: Arc<ServiceConfig>,
+    digest: String,
+    size: usize,
+    loaded_at: SystemTime,
+    pre: PluginPre<HostData>,
+    self_test: Option<ComponentExportIndex>,
+}
+
+impl Revision {
+    /// Verifies and compiles. Takes long: keep it off the threads that serve.
+    ///
+    /// # Errors
+    /// [`LoadError`]: what is wrong with the file, in one sentence.
+    pub fn load(
+        engine: &Engine,
+        service: Arc<ServiceConfig>,
+        bytes: &[u8],
+        cache: Option<&Cache>,
+    ) -> Result<Revision, LoadError> {
+        look(bytes)?;
+        let digest = digest(bytes);
+        let component = compile(engine, bytes, &digest, cache)?;
+        let types = component.component_type();
+        check_imports(engine.wasmtime(), &types, &service)?;
+        check_exports(engine.wasmtime(), &types)?;
+        let linker = engine.linker(&service.grants);
+        let linker = linker.map_err(|error| LoadError::WrongImport(words(&error)))?;
+        let pre = linker.instantiate_pre(&component);
+        let pre = pre.map_err(|error| LoadError::WrongImport(words(&error)))?;
+        let pre = PluginPre::new(pre).map_err(|error| LoadError::WrongExport {
+            export: HANDLER.to_owned(),
+            problem: words(&error),
+        })?;
+        let self_test = component
+            .get_export_index(None, SELF_TEST)
+            .and_then(|instance| component.get_export_index(Some(&instance), "run"));
+        metrics::gauge!("lockgate_revisions_alive", "service" => service.name.clone()).increment(1.0);
+        Ok(Revision {
+            service,
+            digest,
+            size: bytes.len(),
+            loaded_at: SystemTime::now(),
+            pre,
+            self_test,
+        })
+    }
+
+    /// The service that it was verified for.
+    pub fn service(&self) -> &ServiceConfig {
+        &self.service
+    }
+
+    /// SHA-256 of the file, 64 lower-case hex digits.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The first 12 digits, for logs.
+    pub fn short_digest(&self) -> &str {
+        self.digest.get(..12).unwrap_or(&self.digest)
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// When it was verified.
+    pub fn loaded_at(&self) -> SystemTime {
+        self.loaded_at
+    }
+
+    /// Ready to be instantiated.
+    pub fn pre(&self) -> &PluginPre<HostData> {
+        &self.pre
+    }
+
+    /// Its `self-test.run`, if it exports one.
+    pub fn self_test(&self) -> Option<&ComponentExportIndex> {
+        self.self_test.as_ref()
+    }
+}
+
+impl Drop for Revision {
+    fn drop(&mut self) {
+        let service = self.service.name.clone();
+        metrics::gauge!("lockgate_revisions_alive", "service" => service).decrement(1.0);
+    }
+}
+
+impl std::fmt::Debug for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Revision")
+            .field("service", &self.service.name)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 in lower-case hex.
+pub fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// What the first bytes say. The layer field of the preamble tells a component from
+/// a core module.
+fn look(bytes: &[u8]) -> Result<(), LoadError> {
+    if bytes.is_empty() {
+        return Err(LoadError::Empty);
+    }
+    if bytes.len() > MAX_SIZE {
+        return Err(LoadError::TooLarge(bytes.len() as u64));
+    }
+    match bytes {
+        [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Err(LoadError::CoreModule),
+        [0, b'a', b's', b'm', ..] => Err(LoadError::Invalid("its header is cut short".to_owned())),
+        [0x7f, b'E', b'L', b'F', ..] => Err(LoadError::Precompiled),
+        _ if bytes.iter().take(512).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => {
+            Err(LoadError::Text)
+        }
+        _ => Err(LoadError::NotWasm),
+    }
+}
+
+fn compile(
+    engine: &Engine,
+    bytes: &[u8],
+    digest: &str,
+    cache: Option<&Cache>,
+) -> Result<Component, LoadError> {
+    if let Some(component) = cache.and_then(|cache| cache.get(engine.wasmtime(), digest)) {
+        return Ok(component);
+    }
+    let component = Component::from_binary(engine.wasmtime(), bytes).map_err(|error| {
+        let words = words(&error);
+        if words.starts_with("failed to parse") || words.contains("(at offset") {
+            LoadError::Invalid(words)
+        } else {
+            LoadError::Compile(words)
+        }
+    })?;
+    if let Some(cache) = cache {
+        cache.put(engine.wasmtime(), digest, &component);
+    }
+    Ok(component)
+}
+
+/// Refuses every import that the linker would not offer, with the reason.
+fn check_imports(
+    engine: &wasmtime::Engine,
+    types: &ComponentType,
+    service: &ServiceConfig,
+) -> Result<(), LoadError> {
+    types.imports(engine).try_for_each(|(name, _)| check_import(name, &service.name, &service.grants))
+}
+
+fn check_import(name: &str, service: &str, grants: &Grants) -> Result<(), LoadError> {
+    let forbidden = |why| {
+        Err(LoadError::Forbidden {
+            import: name.to_owned(),
+            why,
+        })
+    };
+    let Some((package, rest)) = name.split_once('/') else {
+        return forbidden("which is not an interface of wit/ or of WASI");
+    };
+    let interface = rest.split('@').next().unwrap_or(rest);
+    match package.split_once(':') {
+        // Types only: nothing to call.
+        Some(("lockgate", "plugin")) if interface == "types" => Ok(()),
+        Some(("lockgate", "plugin")) if matches!(interface, "handler" | "self-test") => {
+            forbidden("which a plugin exports and the host calls")
+        }
+        Some(("lockgate", "plugin")) if grants.interfaces.contains(interface) => Ok(()),
+        Some(("lockgate", "plugin")) => Err(LoadError::NotGranted {
+            import: name.to_owned(),
+            interface: interface.to_owned(),
+            service: service.to_owned(),
+        }),
+        Some(("wasi", package)) if WASI.contains(&package) => Ok(()),
+        Some(("wasi", "sockets")) => forbidden("but a plugin gets no sockets: the host makes connections"),
+        Some(("wasi", "http")) => forbidden("but a plugin makes no HTTP requests: the host hands them in"),
+        Some(("wasi", _)) => forbidden("which is not among the parts of WASI that plugins get: cli, clocks, filesystem, io, random"),
+        _ => forbidden("which is not an interface of wit/ or of WASI"),
+    }
+}
+
+fn check_exports(engine: &wasmtime::Engine, types: &ComponentType) -> Result<(), LoadError> {
+    let missing = |hint: String| LoadError::MissingExport {
+        export: HANDLER.to_owned(),
+        hint,
+    };
+    let Some(found) = types.get_export(engine, HANDLER) else {
+        return Err(missing(hint(types.exports(engine).map(|(name, _)| name))));
+    };
+    let ComponentItem::ComponentInstance(handler) = found.ty else {
+        return Err(missing(": it exports the name as something else".to_owned()));
+    };
+    match handler.get_export(engine, "handle").map(|item| item.ty) {
+        Some(ComponentItem::ComponentFunc(handle)) => handle
+            .typecheck::<(&Request,), (Response,)>(&types.instance_type())
+            .map_err(|error| wrong_type(&format!("{HANDLER}#handle"), &error))?,
+        _ => return Err(missing(" with a function `handle`".to_owned())),
+    }
+    if let Some(ComponentItem::ComponentInstance(test)) = types.get_export(engine, SELF_TEST).map(|item| item.ty)
+        && let Some(ComponentItem::ComponentFunc(run)) = test.get_export(engine, "run").map(|item| item.ty)
+    {
+        run.typecheck::<(), (Vec<String>,)>(&types.instance_type())
+            .map_err(|error| wrong_type(&format!("{SELF_TEST}#run"), &error))?;
+    }
+    Ok(())
+}
+
+fn wrong_type(export: &str, error: &wasmtime::Error) -> LoadError {
+    LoadError::WrongExport {
+        export: export.to_owned(),
+        problem: words(error),
+    }
+}
+
+/// What it exports instead, to spot a wrong version or a wrong world.
+fn hint<'a>(exports: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = exports.take(5).collect();
+    let plain = |name: &&&str| name.starts_with("lockgate:plugin/handler");
+    match names.iter().find(plain) {
+        Some(other) => format!(": it exports `{other}`, another version"),
+        None if names.is_empty() => ": it exports nothing".to_owned(),
+        None => format!(": it exports only `{}`", names.join("`, `")),
+    }
+}
+
+/// An error and its causes on one line, cut to a readable length.
+pub fn words(error: &wasmtime::Error) -> String {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let line = causes.join(": ").replace(|c: char| c.is_control(), " ");
+    match line.char_indices().nth(400) {
+        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_tell_what_a_file_is() {
+        let cases: [(&[u8], LoadError); 6] = [
+            (b"", LoadError::Empty),
+            (b"\0asm\x01\0\0\0", LoadError::CoreModule),
+            (b"\0asm", LoadError::Invalid("its header is cut short".to_owned())),
+            (b"\x7fELF\x02\x01", LoadError::Precompiled),
+            (b"(component\n)", LoadError::Text),
+            (b"\xff\xfe\x00\x01", LoadError::NotWasm),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(look(bytes), Err(expected));
+        }
+        assert_eq!(look(b"\0asm\x0d\0\x01\0"), Ok(()));
+    }
+
+    #[test]
+    fn imports_are_refused_with_the_reason() {
+        let grants = Grants {
+            interfaces: ["redis".to_owned()].into(),
+            ..Grants::default()
+        };
+        let said = |name| check_import(name, "probe", &grants).err().map(|e| e.to_string());
+        for fine in ["lockgate:plugin/redis@0.1.0", "lockgate:plugin/types@0.1.0", "wasi:io/poll@0.2.6"] {
+            assert_eq!(said(fine), None, "{fine}");
+        }
+        assert_eq!(
+            said("lockgate:plugin/jwt@0.1.0").unwrap(),
+            "the component imports `lockgate:plugin/jwt@0.1.0`, which service probe is not granted: \
+             add \"jwt\" to services.probe.grants.interfaces or remove the import"
+        );
+        for (name, expected) in [
+            ("wasi:sockets/tcp@0.2.6", "no sockets"),
+            ("wasi:http/outgoing-handler@0.2.6", "no HTTP requests"),
+            ("wasi:keyvalue/store@0.2.0", "not among the parts"),
+            ("acme:thing/x@1.0.0", "not an interface of wit/"),
+            ("env", "not an interface of wit/"),
+        ] {
+            assert!(said(name).unwrap().contains(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_version_is_named() {
+        assert_eq!(
+            hint(["lockgate:plugin/handler@0.2.0"].into_iter()),
+            ": it exports `lockgate:plugin/handler@0.2.0`, another version"
+        );
+        assert_eq!(hint(["wasi:cli/run@0.2.6"].into_iter()), ": it exports only `wasi:cli/run@0.2.6`");
+        assert_eq!(hint(std::iter::empty()), ": it exports nothing");
+    }
+}

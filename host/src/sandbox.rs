@@ -1,0 +1,491 @@
+//! What one instance holds on the host's side: its WASI view, its memory limit, its
+//! clock, its log lines. The guest is hostile until shown otherwise: nothing here
+//! may grow with what the guest does, and nothing waits longer than the call may.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_io::bindings::wasi::io::poll;
+use wasmtime_wasi_io::poll::{DynPollable, Pollable};
+use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
+
+use crate::config::Limits;
+use crate::imports::Context;
+
+/// The epoch advances this often.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// Open pollables, streams and errors of one instance.
+const RESOURCES: usize = 1024;
+
+/// The data of a store.
+pub struct HostData {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    /// Memory and tables.
+    pub limiter: Limiter,
+    /// What the host interfaces remember of the running call.
+    pub context: Context,
+    /// Time of the running call.
+    pub meter: Arc<Meter>,
+    /// What the guest writes.
+    pub lines: Arc<Mutex<Lines>>,
+}
+
+impl HostData {
+    /// For a fresh instance with this WASI environment.
+    pub fn new(
+        context: Context,
+        service: &str,
+        limits: &Limits,
+        env: &[(String, String)],
+        meter: Arc<Meter>,
+    ) -> HostData {
+        let lines = Arc::new(Mutex::new(Lines::new(service)));
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
+        let wasi = WasiCtx::builder()
+            .envs(env)
+            .max_random_size(64 << 10)
+            .stdout(Output(lines.clone()))
+            .stderr(Output(lines.clone()))
+            .build();
+        HostData {
+            wasi,
+            table,
+            limiter: Limiter::new(limits),
+            context,
+            meter,
+            lines,
+        }
+    }
+
+    fn patience(&mut self) -> Patience<'_> {
+        Patience {
+            until: self.meter.end,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiView for HostData {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Why the host ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Overrun {
+    /// The CPU time of one call is used up.
+    #[error("the call used up its CPU time")]
+    Cpu,
+    /// The call took too long, host calls included.
+    #[error("the call took too long")]
+    Wall,
+}
+
+/// The time of one call. Shared with whoever polls the call, so that time spent
+/// waiting for the host is not taken for time spent computing.
+#[derive(Debug)]
+pub struct Meter {
+    base: Instant,
+    end: Instant,
+    poll_started: AtomicU64,
+    ticks_left: AtomicU32,
+    slow: AtomicBool,
+}
+
+impl Meter {
+    /// Starts now: the call may compute for `cpu` and take `wall` in all.
+    pub fn new(cpu: Duration, wall: Duration) -> Meter {
+        let ticks = cpu.as_micros().div_ceil(TICK.as_micros());
+        let base = Instant::now();
+        Meter {
+            base,
+            end: base + wall,
+            poll_started: AtomicU64::new(0),
+            ticks_left: AtomicU32::new(u32::try_from(ticks).unwrap_or(u32::MAX)),
+            slow: AtomicBool::new(false),
+        }
+    }
+
+    /// A thread begins to run the call.
+    pub fn polled(&self) {
+        self.poll_started.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// The call has computed past its first tick.
+    pub fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> u64 {
+        nanos(self.base.elapsed())
+    }
+
+    /// What to do at a tick of the epoch. A tick counts if the guest has run for a
+    /// good part of it without a break; one that passed while the host was waiting
+    /// for Redis does not.
+    fn tick(&self) -> Result<UpdateDeadline, Overrun> {
+        if Instant::now() >= self.end {
+            return Err(Overrun::Wall);
+        }
+        if self.now().saturating_sub(self.poll_started.load(Ordering::Relaxed)) < nanos(TICK) / 2 {
+            return Ok(UpdateDeadline::Continue(1));
+        }
+        let left = self.ticks_left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Err(Overrun::Cpu);
+        }
+        self.ticks_left.store(left - 1, Ordering::Relaxed);
+        self.slow.store(true, Ordering::Relaxed);
+        Ok(UpdateDeadline::Yield(1))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The epoch callback of every store.
+pub fn on_tick(store: StoreContextMut<'_, HostData>) -> wasmtime::Result<UpdateDeadline> {
+    Ok(store.data().meter.tick()?)
+}
+
+/// Keeps an instance within its memory and table limits.
+#[derive(Debug)]
+pub struct Limiter {
+    memory: usize,
+    table_elements: usize,
+    refused: bool,
+}
+
+impl Limiter {
+    fn new(limits: &Limits) -> Limiter {
+        Limiter {
+            memory: limits.memory,
+            table_elements: limits.table_elements,
+            refused: false,
+        }
+    }
+
+    /// True if the instance asked for more than it may have.
+    pub fn refused(&self) -> bool {
+        self.refused
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired <= self.memory;
+        self.refused |= !fits;
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired <= self.table_elements;
+        self.refused |= !fits;
+        Ok(fits)
+    }
+
+    fn instances(&self) -> usize {
+        16
+    }
+
+    fn tables(&self) -> usize {
+        8
+    }
+
+    // One, so that the limit of a memory is the limit of the instance.
+    fn memories(&self) -> usize {
+        1
+    }
+}
+
+/// `wasi:io/poll` that gives up when the call's time is over: a sleeping guest
+/// executes nothing, so no epoch would ever stop it.
+struct Patience<'a> {
+    table: &'a mut ResourceTable,
+    until: Instant,
+}
+
+impl poll::Host for Patience<'_> {
+    async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        let until = self.until.into();
+        match tokio::time::timeout_at(until, poll::Host::poll(self.table, pollables)).await {
+            Ok(ready) => ready,
+            Err(_) => Err(Overrun::Wall.into()),
+        }
+    }
+}
+
+impl poll::HostPollable for Patience<'_> {
+    async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        let until = self.until.into();
+        let waiting = poll::HostPollable::block(self.table, pollable);
+        match tokio::time::timeout_at(until, waiting).await {
+            Ok(done) => done,
+            Err(_) => Err(Overrun::Wall.into()),
+        }
+    }
+
+    async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        poll::HostPollable::ready(self.table, pollable).await
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        poll::HostPollable::drop(self.table, pollable)
+    }
+}
+
+struct WithPatience;
+
+impl HasData for WithPatience {
+    type Data<'a> = Patience<'a>;
+}
+
+struct WithTable;
+
+impl HasData for WithTable {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+/// Links the part of WASI 0.2 that every plugin gets: `cli`, `io`, `clocks`,
+/// `random` and `filesystem`, of which the last finds no folder. No sockets, no HTTP.
+///
+/// # Errors
+/// An interface was linked before.
+pub fn add_to_linker(linker: &mut Linker<HostData>) -> wasmtime::Result<()> {
+    use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
+    use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+    use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+    use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random};
+    use wasmtime_wasi::random::WasiRandom;
+    use wasmtime_wasi_io::bindings::wasi::io;
+
+    type T = HostData;
+    let l = linker;
+    io::poll::add_to_linker::<T, WithPatience>(l, T::patience)?;
+    io::error::add_to_linker::<T, WithTable>(l, |t| &mut t.table)?;
+    io::streams::add_to_linker::<T, WithTable>(l, |t| &mut t.table)?;
+    clocks::wall_clock::add_to_linker::<T, WasiClocks>(l, T::clocks)?;
+    clocks::monotonic_clock::add_to_linker::<T, WasiClocks>(l, T::clocks)?;
+    filesystem::types::add_to_linker::<T, WasiFilesystem>(l, T::filesystem)?;
+    filesystem::preopens::add_to_linker::<T, WasiFilesystem>(l, T::filesystem)?;
+    random::random::add_to_linker::<T, WasiRandom>(l, |t| t.wasi.random())?;
+    random::insecure::add_to_linker::<T, WasiRandom>(l, |t| t.wasi.random())?;
+    random::insecure_seed::add_to_linker::<T, WasiRandom>(l, |t| t.wasi.random())?;
+    cli::exit::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::environment::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::stdin::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::stdout::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::stderr::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::terminal_input::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::terminal_output::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::terminal_stdin::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::terminal_stdout::add_to_linker::<T, WasiCli>(l, T::cli)?;
+    cli::terminal_stderr::add_to_linker::<T, WasiCli>(l, T::cli)
+}
+
+/// The lines that a guest writes to stdout or stderr, as log lines with the
+/// service's name. What is over the limit is counted and dropped.
+#[derive(Debug)]
+pub struct Lines {
+    service: String,
+    request_id: String,
+    partial: Vec<u8>,
+    lines_left: u32,
+    bytes_left: usize,
+    dropped: u64,
+}
+
+impl Lines {
+    fn new(service: &str) -> Lines {
+        Lines {
+            service: service.to_owned(),
+            request_id: String::new(),
+            partial: Vec::new(),
+            lines_left: 0,
+            bytes_left: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Starts a call with its own limits.
+    pub fn begin(&mut self, request_id: &str, limits: &Limits) {
+        self.request_id.clear();
+        self.request_id.push_str(request_id);
+        self.lines_left = limits.log_lines;
+        self.bytes_left = limits.log_bytes;
+    }
+
+    /// Ends a call: writes what has no newline, and says how much was dropped.
+    pub fn end(&mut self) {
+        self.flush();
+        if self.dropped > 0 {
+            tracing::warn!(
+                target: "lockgate::plugin", service = self.service, request_id = self.request_id,
+                dropped_bytes = self.dropped, "the plugin wrote more log than it may",
+            );
+            self.dropped = 0;
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let kept = piece.len().min(self.bytes_left);
+            let kept = if self.lines_left == 0 { 0 } else { kept };
+            self.bytes_left -= kept;
+            self.dropped = self.dropped.saturating_add((piece.len() - kept) as u64);
+            self.partial.extend_from_slice(piece.get(..kept).unwrap_or_default());
+            if self.partial.ends_with(b"\n") {
+                self.flush();
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let text = String::from_utf8_lossy(&self.partial);
+        let text = text.trim_end();
+        if !text.is_empty() {
+            emit(&self.service, &self.request_id, text);
+            self.lines_left = self.lines_left.saturating_sub(1);
+        }
+        self.partial.clear();
+    }
+}
+
+/// Writes one line at the level that it names first (`error:`, `warning:`,
+/// `debug:`), else as information.
+fn emit(service: &str, request_id: &str, line: &str) {
+    let (level, text) = line.split_once(':').unwrap_or(("", line));
+    let text = text.trim_start();
+    macro_rules! log {
+        ($level:ident, $text:expr) => {
+            tracing::$level!(target: "lockgate::plugin", service, request_id, "{}", harmless($text))
+        };
+    }
+    match level.to_ascii_lowercase().as_str() {
+        "error" => log!(error, text),
+        "warning" | "warn" => log!(warn, text),
+        "debug" => log!(debug, text),
+        "info" => log!(info, text),
+        _ => log!(info, line),
+    }
+}
+
+/// Without control characters, and without anything that looks like a JSON Web Token.
+fn harmless(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(start) = rest.find("eyJ") {
+        let (before, token) = rest.split_at(start);
+        let of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '=');
+        let end = token.find(|c| !of_token(c)).unwrap_or(token.len());
+        let (token, after) = token.split_at(end);
+        out.push_str(before);
+        out.push_str(if token.contains('.') { "[token]" } else { token });
+        rest = after;
+    }
+    out.push_str(rest);
+    out.replace(|c: char| c.is_control(), " ")
+}
+
+struct Output(Arc<Mutex<Lines>>);
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    // Only WASI 0.3 asks for this one, and it is not linked.
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(Output(self.0.clone()))
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+#[wasmtime_wasi::async_trait]
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(8192)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(lines: u32, bytes: usize) -> Limits {
+        let config = crate::config::Config::from_parts(None, &Default::default()).unwrap();
+        let mut limits = config.services[0].limits.clone();
+        (limits.log_lines, limits.log_bytes) = (lines, bytes);
+        limits
+    }
+
+    #[test]
+    fn a_chatty_guest_is_cut_and_the_rest_counted() {
+        let mut lines = Lines::new("probe");
+        lines.begin("r1", &limits(2, 100));
+        lines.write(b"one\ntwo\nthree\n");
+        assert_eq!((lines.lines_left, lines.dropped), (0, 6));
+        lines.end();
+        lines.begin("r2", &limits(10, 4));
+        lines.write(&[b'x'; 1000]);
+        assert_eq!((lines.partial.len(), lines.dropped), (4, 996));
+    }
+
+    #[test]
+    fn tokens_and_control_characters_do_not_reach_the_log() {
+        assert_eq!(
+            harmless("got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2ln, ok\u{1b}[31m\nfake"),
+            "got [token], ok [31m fake"
+        );
+        assert_eq!(harmless("keyJar is fine"), "keyJar is fine");
+    }
+
+    #[test]
+    fn waiting_is_not_computing() {
+        let meter = Meter::new(Duration::from_millis(2), Duration::from_secs(60));
+        meter.polled();
+        assert!(matches!(meter.tick(), Ok(UpdateDeadline::Continue(1))));
+        assert!(!meter.is_slow());
+        for _ in 0..2 {
+            std::thread::sleep(TICK);
+            assert!(matches!(meter.tick(), Ok(UpdateDeadline::Yield(1))));
+        }
+        assert!(meter.is_slow());
+        assert!(matches!(meter.tick(), Err(Overrun::Cpu)));
+        let over = Meter::new(Duration::from_secs(1), Duration::ZERO);
+        assert!(matches!(over.tick(), Err(Overrun::Wall)));
+    }
+}

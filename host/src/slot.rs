@@ -1,0 +1,393 @@
+//! A service's place: its name, the revision that serves now, the last good one
+//! before it, and how many requests may be in it. `load` is the only writer. It knows
+//! requests and responses as values, not connections.
+
+mod admission;
+mod record;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+pub use record::{Entry, Failure, Report, RevisionReport};
+
+use crate::bindings::lockgate::plugin::types::Request;
+use crate::config::{Limits, ServiceConfig};
+use crate::engine::Engine;
+use crate::imports::Scope;
+use crate::instance::{self, Fault, patient_meter};
+use crate::pool::Pool;
+use crate::revision::{Cache, LoadError, Revision};
+use crate::sandbox::Meter;
+use admission::Admission;
+use record::Record;
+
+/// Past its own deadline a call gets this long to notice; then the answer goes out
+/// and the call ends on the slow lane.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// A second run gets what is left, but not less than this.
+const WORTH_A_RUN: Duration = Duration::from_millis(50);
+
+/// Why there is no answer of the component.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No component was ever loaded.
+    #[error("the service has no working component")]
+    NoComponent,
+    /// Too many requests are in the service already.
+    #[error("the service is busy")]
+    Busy,
+    /// The component failed, and so did a second run where there was one.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// What came of a request, and which revision it was.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer, or why there is none.
+    pub result: Result<http::Response<Bytes>, Refusal>,
+    /// Short digest of the revision that answered or failed last.
+    pub revision: Option<String>,
+}
+
+/// A loaded revision with its instances.
+struct Loaded {
+    number: u64,
+    pool: Arc<Pool>,
+    /// It has answered a request without a fault.
+    good: AtomicBool,
+}
+
+impl Loaded {
+    fn revision(&self) -> &Revision {
+        self.pool.revision()
+    }
+}
+
+/// What turns bytes into revisions; shared by all slots.
+pub struct Loader {
+    engine: Arc<Engine>,
+    cache: Option<Cache>,
+    compiling: tokio::sync::Semaphore,
+}
+
+impl Loader {
+    /// Without a cache every start compiles everything.
+    pub fn new(engine: Arc<Engine>, cache: Option<Cache>) -> Loader {
+        Loader {
+            engine,
+            cache,
+            compiling: tokio::sync::Semaphore::new(2),
+        }
+    }
+}
+
+/// One service of this process.
+pub struct Slot {
+    service: Arc<ServiceConfig>,
+    scope: Arc<Scope>,
+    loader: Arc<Loader>,
+    current: ArcSwapOption<Loaded>,
+    previous: ArcSwapOption<Loaded>,
+    admission: Admission,
+    record: Record,
+    numbers: AtomicU64,
+    loading: tokio::sync::Mutex<()>,
+}
+
+impl Slot {
+    /// An empty slot.
+    pub fn new(service: Arc<ServiceConfig>, scope: Arc<Scope>, loader: Arc<Loader>) -> Slot {
+        Slot {
+            admission: Admission::new(service.limits.in_flight, service.limits.queue),
+            record: Record::default(),
+            current: ArcSwapOption::empty(),
+            previous: ArcSwapOption::empty(),
+            numbers: AtomicU64::new(0),
+            loading: tokio::sync::Mutex::new(()),
+            service,
+            scope,
+            loader,
+        }
+    }
+
+    /// The service's settings.
+    pub fn service(&self) -> &ServiceConfig {
+        &self.service
+    }
+
+    /// True if a component is there to answer.
+    pub fn is_ready(&self) -> bool {
+        self.current.load().is_some()
+    }
+
+    /// SHA-256 of the component that serves now.
+    pub fn digest(&self) -> Option<String> {
+        self.current.load().as_ref().map(|loaded| loaded.revision().digest().to_owned())
+    }
+
+    /// What the operator sees.
+    pub fn report(&self) -> Report {
+        let now = self.current.load_full();
+        self.record.report(now.map(|loaded| RevisionReport {
+            number: loaded.number,
+            digest: loaded.revision().digest().to_owned(),
+            size: loaded.revision().size(),
+            loaded_at: loaded.revision().loaded_at(),
+        }))
+    }
+
+    /// Notes a fault of the file that is not about its content, e.g. that it is gone.
+    pub fn note_failure(&self, digest: Option<&str>, message: &str) {
+        self.record.failed(digest, message);
+        self.count_swap("failed");
+        tracing::error!(service = self.service.name, digest, error = message, "component not loaded");
+    }
+
+    /// The file holds what serves already: an earlier failure is over.
+    pub fn note_unchanged(&self) {
+        self.record.clear_failure();
+    }
+
+    /// Verifies, compiles, tests and swaps in. A component that fails any step
+    /// changes nothing but the record.
+    ///
+    /// # Errors
+    /// [`LoadError`]: the step that failed, in one sentence.
+    pub async fn load(&self, bytes: Bytes) -> Result<(), LoadError> {
+        let _one_at_a_time = self.loading.lock().await;
+        let began = Instant::now();
+        let pool = self.prepare(bytes).await?;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        let (digest, size) = (pool.revision().digest().to_owned(), pool.revision().size());
+        self.swap(Arc::new(Loaded {
+            number,
+            pool,
+            good: AtomicBool::new(false),
+        }));
+        self.record.loaded(number, &digest);
+        self.count_swap("ok");
+        let ms = began.elapsed().as_millis();
+        tracing::info!(service = self.service.name, number, digest, size, ms, "component serves");
+        Ok(())
+    }
+
+    async fn prepare(&self, bytes: Bytes) -> Result<Arc<Pool>, LoadError> {
+        let stopped = |_| LoadError::Start("the host is stopping".to_owned());
+        let permit = self.loader.compiling.acquire().await.map_err(|e| stopped(e.to_string()))?;
+        let (loader, service) = (self.loader.clone(), self.service.clone());
+        let revision = tokio::task::spawn_blocking(move || {
+            Revision::load(&loader.engine, service, &bytes, loader.cache.as_ref())
+        });
+        let revision = Arc::new(revision.await.map_err(|e| stopped(e.to_string()))??);
+        drop(permit);
+        self.self_test(&revision).await?;
+        let engine = self.loader.engine.clone();
+        let pool = Pool::new(engine.clone(), revision, self.scope.clone());
+        let warming = pool.clone();
+        let meter = patient_meter(pool.revision());
+        let warm = engine.lane().run(meter, async move { warming.warm_up().await }).await;
+        warm.unwrap_or(Ok(())).map_err(|fault| LoadError::Start(fault.to_string()))?;
+        Ok(pool)
+    }
+
+    async fn self_test(&self, revision: &Arc<Revision>) -> Result<(), LoadError> {
+        let meter = patient_meter(revision);
+        let (engine, revision, scope) = (self.loader.engine.clone(), revision.clone(), self.scope.clone());
+        let on_lane = meter.clone();
+        let call = async move { instance::self_test(&engine, revision, scope, meter).await };
+        match self.loader.engine.lane().run(on_lane, call).await {
+            Some(Ok(findings)) if findings.is_empty() => Ok(()),
+            Some(Ok(findings)) => Err(LoadError::SelfTest(shown(&findings))),
+            Some(Err(fault)) => Err(LoadError::Start(format!("in its self-test {fault}"))),
+            None => Err(LoadError::Start("the host is stopping".to_owned())),
+        }
+    }
+
+    /// New requests see the new revision at once; started ones end on the old one,
+    /// which they hold. The old one stays as the last good one if it ever answered.
+    fn swap(&self, new: Arc<Loaded>) {
+        if let Some(old) = self.current.swap(Some(new)) {
+            old.pool.retire();
+            if old.good.load(Ordering::Relaxed) || self.previous.load().is_none() {
+                self.previous.store(Some(old));
+            }
+        }
+    }
+
+    /// Answers one request, if need be by a second run on the previous good revision.
+    pub async fn answer(&self, request_id: Arc<str>, request: Request) -> Outcome {
+        let Some(current) = self.current.load_full() else {
+            return Outcome {
+                result: Err(Refusal::NoComponent),
+                revision: None,
+            };
+        };
+        let Some(place) = self.admission.enter().await else {
+            return Outcome {
+                result: Err(Refusal::Busy),
+                revision: Some(current.revision().short_digest().to_owned()),
+            };
+        };
+        let call = Call {
+            request_id,
+            request: Arc::new(request),
+            place: Arc::new(place),
+        };
+        self.run(current, call).await
+    }
+
+    async fn run(&self, current: Arc<Loaded>, call: Call) -> Outcome {
+        let limits = &self.service.limits;
+        let began = Instant::now();
+        let first = self.attempt(&current, &call, limits.wall).await;
+        let (fault, wrote) = match first {
+            Attempt::Answered(response) => {
+                current.good.store(true, Ordering::Relaxed);
+                return outcome(Ok(response), &current);
+            }
+            Attempt::Failed { fault, wrote } => (fault, wrote),
+        };
+        self.note_fault(&current, &call, &fault);
+        if fault == Fault::Crowded {
+            return outcome(Err(Refusal::Busy), &current);
+        }
+        let left = time_left(limits, began.elapsed());
+        let previous = self.previous.load_full().filter(|_| may_run_again(&call.request.method, wrote));
+        let (Some(previous), Some(left)) = (previous, left) else {
+            return outcome(Err(fault.into()), &current);
+        };
+        metrics::counter!("lockgate_runs_again_total", "service" => self.service.name.clone()).increment(1);
+        match self.attempt(&previous, &call, left).await {
+            Attempt::Answered(response) => outcome(Ok(response), &previous),
+            Attempt::Failed { fault, .. } => {
+                self.note_fault(&previous, &call, &fault);
+                outcome(Err(fault.into()), &previous)
+            }
+        }
+    }
+
+    async fn attempt(&self, loaded: &Loaded, call: &Call, wall: Duration) -> Attempt {
+        let meter = Arc::new(Meter::new(self.service.limits.cpu, wall));
+        let (pool, call, on_lane) = (loaded.pool.clone(), call.clone(), meter.clone());
+        let running = async move {
+            let mut instance = match pool.take(meter.clone()).await {
+                Ok(instance) => instance,
+                Err(fault) => return Attempt::Failed { fault, wrote: false },
+            };
+            let result = instance.handle(meter, &call.request_id, &call.request).await;
+            let wrote = instance.wrote();
+            // The place is free only now, even if nobody waits for the answer any more.
+            let _place = &call.place;
+            match result {
+                Ok(response) => {
+                    pool.give_back(instance);
+                    Attempt::Answered(response)
+                }
+                Err(fault) => {
+                    pool.discard(instance);
+                    Attempt::Failed { fault, wrote }
+                }
+            }
+        };
+        let lane = self.loader.engine.lane();
+        match tokio::time::timeout(wall + SLACK, lane.run(on_lane, running)).await {
+            Ok(Some(attempt)) => attempt,
+            // Whether it has written is not known.
+            Ok(None) | Err(_) => Attempt::Failed {
+                fault: Fault::Wall,
+                wrote: true,
+            },
+        }
+    }
+
+    fn note_fault(&self, loaded: &Loaded, call: &Call, fault: &Fault) {
+        let service = self.service.name.clone();
+        metrics::counter!("lockgate_faults_total", "service" => service, "kind" => fault.kind())
+            .increment(1);
+        tracing::error!(
+            service = self.service.name, revision = loaded.revision().short_digest(),
+            request_id = %call.request_id, %fault, "component failed",
+        );
+    }
+
+    fn count_swap(&self, result: &'static str) {
+        let service = self.service.name.clone();
+        metrics::counter!("lockgate_swaps_total", "service" => service, "result" => result).increment(1);
+    }
+}
+
+#[derive(Clone)]
+struct Call {
+    request_id: Arc<str>,
+    request: Arc<Request>,
+    place: Arc<OwnedSemaphorePermit>,
+}
+
+enum Attempt {
+    Answered(http::Response<Bytes>),
+    Failed { fault: Fault, wrote: bool },
+}
+
+fn outcome(result: Result<http::Response<Bytes>, Refusal>, loaded: &Loaded) -> Outcome {
+    Outcome {
+        result,
+        revision: Some(loaded.revision().short_digest().to_owned()),
+    }
+}
+
+/// A request that only reads (RFC 9110 section 9.2.1), or that had made no write yet.
+fn may_run_again(method: &str, wrote: bool) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS") || !wrote
+}
+
+/// What a second run may take so that the whole answer stays within the first run's
+/// limit and half a second, 5 s at most.
+fn time_left(limits: &Limits, spent: Duration) -> Option<Duration> {
+    let all = limits.wall + Duration::from_millis(500) - SLACK;
+    let left = all.checked_sub(spent)?;
+    (left >= WORTH_A_RUN).then(|| left.min(limits.wall))
+}
+
+fn shown(findings: &[String]) -> String {
+    let all = findings.iter().take(5).map(|f| f.chars().take(200).collect::<String>());
+    all.collect::<Vec<_>>().join("; ").replace(|c: char| c.is_control(), " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_run_again() {
+        for (method, wrote, expected) in [
+            ("GET", false, true),
+            ("GET", true, true),
+            ("HEAD", true, true),
+            ("POST", false, true),
+            ("POST", true, false),
+            ("DELETE", true, false),
+        ] {
+            assert_eq!(may_run_again(method, wrote), expected, "{method} {wrote}");
+        }
+    }
+
+    #[test]
+    fn both_runs_fit_into_one_answer() {
+        let config = crate::config::Config::from_parts(None, &Default::default()).unwrap();
+        for service in &config.services {
+            let limits = &service.limits;
+            assert!(limits.wall + Duration::from_millis(500) <= Duration::from_secs(5));
+            assert_eq!(time_left(limits, Duration::ZERO), Some(limits.wall));
+            assert_eq!(time_left(limits, limits.wall + Duration::from_millis(220)), None);
+            let spent = limits.cpu + Duration::from_millis(100);
+            assert!(time_left(limits, spent).is_some_and(|left| left >= limits.cpu));
+        }
+    }
+}

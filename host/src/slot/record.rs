@@ -1,0 +1,139 @@
+//! What happened to a slot, for the operator: the last revisions and the last
+//! failure. Bounded, in memory, and never asked by the request path.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+const KEEP: usize = 20;
+
+/// Something that happened to a slot.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// When.
+    pub at: SystemTime,
+    /// Number of the revision that was swapped in; none for a failure.
+    pub number: Option<u64>,
+    /// SHA-256 of the file, if it was read.
+    pub digest: Option<String>,
+    /// Why it was not swapped in.
+    pub error: Option<String>,
+}
+
+/// Why the last file was not loaded.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// When.
+    pub at: SystemTime,
+    /// SHA-256 of the file, if it was read.
+    pub digest: Option<String>,
+    /// One sentence.
+    pub message: String,
+}
+
+/// The revision that serves.
+#[derive(Debug, Clone)]
+pub struct RevisionReport {
+    /// Counts up with every swap since the start.
+    pub number: u64,
+    /// SHA-256 of the file.
+    pub digest: String,
+    /// Bytes of the file.
+    pub size: usize,
+    /// When it was verified.
+    pub loaded_at: SystemTime,
+}
+
+/// What the operator sees of a slot.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// None: no component was ever loaded.
+    pub revision: Option<RevisionReport>,
+    /// None: the file in the folder is the one that serves.
+    pub last_error: Option<Failure>,
+    /// Oldest first.
+    pub history: Vec<Entry>,
+}
+
+#[derive(Default)]
+pub(super) struct Record(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    failure: Option<Failure>,
+    history: VecDeque<Entry>,
+}
+
+impl Record {
+    pub(super) fn loaded(&self, number: u64, digest: &str) {
+        let mut inner = self.lock();
+        inner.failure = None;
+        inner.push(Entry {
+            at: SystemTime::now(),
+            number: Some(number),
+            digest: Some(digest.to_owned()),
+            error: None,
+        });
+    }
+
+    pub(super) fn failed(&self, digest: Option<&str>, message: &str) {
+        let mut inner = self.lock();
+        let (at, digest) = (SystemTime::now(), digest.map(str::to_owned));
+        inner.failure = Some(Failure {
+            at,
+            digest: digest.clone(),
+            message: message.to_owned(),
+        });
+        inner.push(Entry {
+            at,
+            number: None,
+            digest,
+            error: Some(message.to_owned()),
+        });
+    }
+
+    pub(super) fn clear_failure(&self) {
+        self.lock().failure = None;
+    }
+
+    pub(super) fn report(&self, revision: Option<RevisionReport>) -> Report {
+        let inner = self.lock();
+        Report {
+            revision,
+            last_error: inner.failure.clone(),
+            history: inner.history.iter().cloned().collect(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn push(&mut self, entry: Entry) {
+        if self.history.len() >= KEEP {
+            self.history.pop_front();
+        }
+        self.history.push_back(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_load_clears_the_failure_and_the_history_is_bounded() {
+        let record = Record::default();
+        record.failed(Some("aa"), "broken");
+        assert_eq!(record.report(None).last_error.unwrap().message, "broken");
+        for number in 1..=30 {
+            record.loaded(number, "bb");
+        }
+        let report = record.report(None);
+        assert!(report.last_error.is_none());
+        assert_eq!(report.history.len(), KEEP);
+        assert_eq!(report.history.last().unwrap().number, Some(30));
+    }
+}
