@@ -99,8 +99,6 @@ fn base_config() -> Config {
         .epoch_interruption(true)
         .concurrency_support(false)
         .gc_support(false)
-        .wasm_exceptions(false)
-        .wasm_threads(false)
         .wasm_memory64(false)
         .memory_init_cow(true)
         .max_wasm_stack(WASM_STACK)
@@ -136,12 +134,14 @@ fn pooling(instances: usize, memory: usize, elements: usize) -> InstanceAllocati
 /// One thread advances the epoch until the engine is gone.
 fn start_ticker(engine: &wasmtime::Engine) -> std::io::Result<()> {
     let engine = engine.weak();
-    std::thread::Builder::new().name("lockgate-epoch".to_owned()).spawn(move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("lockgate-epoch".to_owned())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TICK);
+            }
+        })?;
     Ok(())
 }

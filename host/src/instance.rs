@@ -4,14 +4,12 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use wasmtime::Store;
 
 use crate::bindings::Plugin;
-use crate::bindings::lockgate::plugin::types::Request;
+use crate::bindings::lockgate::plugin::types::{Request, Response};
 use crate::engine::Engine;
 use crate::imports::{Context, HostCallLimit, Purpose, Scope};
-use crate::response::{self, BadResponse};
 use crate::revision::{Revision, words};
 use crate::sandbox::{self, HostData, Lines, Meter, Overrun};
 
@@ -33,9 +31,6 @@ pub enum Fault {
     /// The guest made too many host calls.
     #[error("the component made {0}")]
     HostCalls(String),
-    /// The answer breaks a rule of HTTP or a limit.
-    #[error("the component's answer cannot be sent: {0}")]
-    Response(#[from] BadResponse),
     /// No place for another instance right now: not the component's fault.
     #[error("there is no room for another instance")]
     Crowded,
@@ -50,7 +45,6 @@ impl Fault {
             Fault::Cpu => "cpu",
             Fault::Wall => "wall",
             Fault::HostCalls(_) => "host_calls",
-            Fault::Response(_) => "response",
             Fault::Crowded => "crowded",
         }
     }
@@ -101,12 +95,15 @@ impl Instance {
         meter: Arc<Meter>,
         request_id: &str,
         request: &Request,
-    ) -> Result<http::Response<Bytes>, Fault> {
+    ) -> Result<Response, Fault> {
         self.begin(Purpose::Request, request_id, meter);
-        let answer = self.plugin.lockgate_plugin_handler().call_handle(&mut self.store, request).await;
+        let answer = self
+            .plugin
+            .lockgate_plugin_handler()
+            .call_handle(&mut self.store, request)
+            .await;
         self.end();
-        let answer = answer.map_err(|error| fault(&error, &self.store))?;
-        Ok(response::convert(answer, &self.revision.service().limits)?)
+        answer.map_err(|error| fault(&error, &self.store))
     }
 
     /// True if the last call began a host call that changes something.
@@ -155,16 +152,25 @@ pub async fn self_test(
         return Ok(Vec::new());
     };
     let mut store = new_store(engine, &revision, scope, meter);
-    store.data_mut().context.begin(Purpose::SelfTest, "self-test");
+    store
+        .data_mut()
+        .context
+        .begin(Purpose::SelfTest, "self-test");
     lines(&store).begin("self-test", &revision.service().limits);
     let found = async {
-        let instance = revision.pre().instance_pre().instantiate_async(&mut store).await?;
+        let instance = revision
+            .pre()
+            .instance_pre()
+            .instantiate_async(&mut store)
+            .await?;
         let run = instance.get_typed_func::<(), (Vec<String>,)>(&mut store, export)?;
         run.call_async(&mut store, ()).await
     };
     let found = found.await;
     lines(&store).end();
-    found.map(|(findings,)| findings).map_err(|error| fault(&error, &store))
+    found
+        .map(|(findings,)| findings)
+        .map_err(|error| fault(&error, &store))
 }
 
 fn new_store(
@@ -175,7 +181,13 @@ fn new_store(
 ) -> Store<HostData> {
     let service = revision.service();
     let limits = &service.limits;
-    let data = HostData::new(Context::new(scope), &service.name, limits, &service.env, meter);
+    let data = HostData::new(
+        Context::new(scope),
+        &service.name,
+        limits,
+        &service.env,
+        meter,
+    );
     let mut store = Store::new(engine.wasmtime(), data);
     store.limiter(|data| &mut data.limiter);
     store.epoch_deadline_callback(sandbox::on_tick);
@@ -186,7 +198,11 @@ fn new_store(
 }
 
 fn lines(store: &Store<HostData>) -> MutexGuard<'_, Lines> {
-    store.data().lines.lock().unwrap_or_else(PoisonError::into_inner)
+    store
+        .data()
+        .lines
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
 fn instances(revision: &Revision) -> metrics::Gauge {
@@ -213,7 +229,10 @@ fn fault(error: &wasmtime::Error, store: &Store<HostData>) -> Fault {
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return Fault::Crowded;
     }
-    let what = match (error.downcast_ref::<wasmtime::Trap>(), error.is::<wasmtime_wasi::I32Exit>()) {
+    let what = match (
+        error.downcast_ref::<wasmtime::Trap>(),
+        error.is::<wasmtime_wasi::I32Exit>(),
+    ) {
         (Some(trap), _) => trap.to_string().replace("wasm trap: ", ""),
         (None, true) => "it called exit".to_owned(),
         (None, false) => words(error),

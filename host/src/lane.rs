@@ -74,7 +74,10 @@ impl Drop for SlowLane {
 /// Lowers the priority of the calling thread; a system that refuses leaves it.
 pub fn lower_priority() {
     // SAFETY: `nice` takes no pointer. On Linux it changes the calling thread only.
-    #[allow(unsafe_code, reason = "the standard library cannot lower a thread's priority")]
+    #[allow(
+        unsafe_code,
+        reason = "the standard library cannot lower a thread's priority"
+    )]
     let _ = unsafe { libc::nice(10) };
 }
 
@@ -146,8 +149,15 @@ mod tests {
             start.await.unwrap();
             ended.send(()).unwrap();
         });
-        assert!(tokio::time::timeout(Duration::from_millis(1), call).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(1), call)
+                .await
+                .is_err()
+        );
         started.send(()).unwrap();
-        tokio::time::timeout(Duration::from_secs(20), end).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(20), end)
+            .await
+            .unwrap()
+            .unwrap();
     }
 }

@@ -7,7 +7,6 @@
 pub mod slot;
 pub mod pool;
 pub mod instance;
-pub mod response;
 pub mod revision;
 pub mod engine;
 pub mod lane;

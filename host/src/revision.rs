@@ -13,8 +13,8 @@ use wasmtime::component::{Component, ComponentExportIndex};
 
 pub use cache::Cache;
 
-use crate::bindings::lockgate::plugin::types::{Request, Response};
 use crate::bindings::PluginPre;
+use crate::bindings::lockgate::plugin::types::{Request, Response};
 use crate::config::{Grants, ServiceConfig};
 use crate::engine::Engine;
 use crate::sandbox::HostData;
@@ -140,7 +140,8 @@ impl Revision {
         let self_test = component
             .get_export_index(None, SELF_TEST)
             .and_then(|instance| component.get_export_index(Some(&instance), "run"));
-        metrics::gauge!("lockgate_revisions_alive", "service" => service.name.clone()).increment(1.0);
+        metrics::gauge!("lockgate_revisions_alive", "service" => service.name.clone())
+            .increment(1.0);
         Ok(Revision {
             service,
             digest,
@@ -222,7 +223,11 @@ fn look(bytes: &[u8]) -> Result<(), LoadError> {
         [0, b'a', b's', b'm', _, _, 0, 0, ..] => Err(LoadError::CoreModule),
         [0, b'a', b's', b'm', ..] => Err(LoadError::Invalid("its header is cut short".to_owned())),
         [0x7f, b'E', b'L', b'F', ..] => Err(LoadError::Precompiled),
-        _ if bytes.iter().take(512).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => {
+        _ if bytes
+            .iter()
+            .take(512)
+            .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) =>
+        {
             Err(LoadError::Text)
         }
         _ => Err(LoadError::NotWasm),
@@ -258,7 +263,9 @@ fn check_imports(
     types: &ComponentType,
     service: &ServiceConfig,
 ) -> Result<(), LoadError> {
-    types.imports(engine).try_for_each(|(name, _)| check_import(name, &service.name, &service.grants))
+    types
+        .imports(engine)
+        .try_for_each(|(name, _)| check_import(name, &service.name, &service.grants))
 }
 
 fn check_import(name: &str, service: &str, grants: &Grants) -> Result<(), LoadError> {
@@ -285,9 +292,15 @@ fn check_import(name: &str, service: &str, grants: &Grants) -> Result<(), LoadEr
             service: service.to_owned(),
         }),
         Some(("wasi", package)) if WASI.contains(&package) => Ok(()),
-        Some(("wasi", "sockets")) => forbidden("but a plugin gets no sockets: the host makes connections"),
-        Some(("wasi", "http")) => forbidden("but a plugin makes no HTTP requests: the host hands them in"),
-        Some(("wasi", _)) => forbidden("which is not among the parts of WASI that plugins get: cli, clocks, filesystem, io, random"),
+        Some(("wasi", "sockets")) => {
+            forbidden("but a plugin gets no sockets: the host makes connections")
+        }
+        Some(("wasi", "http")) => {
+            forbidden("but a plugin makes no HTTP requests: the host hands them in")
+        }
+        Some(("wasi", _)) => forbidden(
+            "which is not among the parts of WASI that plugins get: cli, clocks, filesystem, io, random",
+        ),
         _ => forbidden("which is not an interface of wit/ or of WASI"),
     }
 }
@@ -301,7 +314,9 @@ fn check_exports(engine: &wasmtime::Engine, types: &ComponentType) -> Result<(),
         return Err(missing(hint(types.exports(engine).map(|(name, _)| name))));
     };
     let ComponentItem::ComponentInstance(handler) = found.ty else {
-        return Err(missing(": it exports the name as something else".to_owned()));
+        return Err(missing(
+            ": it exports the name as something else".to_owned(),
+        ));
     };
     match handler.get_export(engine, "handle").map(|item| item.ty) {
         Some(ComponentItem::ComponentFunc(handle)) => handle
@@ -309,8 +324,10 @@ fn check_exports(engine: &wasmtime::Engine, types: &ComponentType) -> Result<(),
             .map_err(|error| wrong_type(&format!("{HANDLER}#handle"), &error))?,
         _ => return Err(missing(" with a function `handle`".to_owned())),
     }
-    if let Some(ComponentItem::ComponentInstance(test)) = types.get_export(engine, SELF_TEST).map(|item| item.ty)
-        && let Some(ComponentItem::ComponentFunc(run)) = test.get_export(engine, "run").map(|item| item.ty)
+    if let Some(ComponentItem::ComponentInstance(test)) =
+        types.get_export(engine, SELF_TEST).map(|item| item.ty)
+        && let Some(ComponentItem::ComponentFunc(run)) =
+            test.get_export(engine, "run").map(|item| item.ty)
     {
         run.typecheck::<(), (Vec<String>,)>(&types.instance_type())
             .map_err(|error| wrong_type(&format!("{SELF_TEST}#run"), &error))?;
@@ -355,7 +372,10 @@ mod tests {
         let cases: [(&[u8], LoadError); 6] = [
             (b"", LoadError::Empty),
             (b"\0asm\x01\0\0\0", LoadError::CoreModule),
-            (b"\0asm", LoadError::Invalid("its header is cut short".to_owned())),
+            (
+                b"\0asm",
+                LoadError::Invalid("its header is cut short".to_owned()),
+            ),
             (b"\x7fELF\x02\x01", LoadError::Precompiled),
             (b"(component\n)", LoadError::Text),
             (b"\xff\xfe\x00\x01", LoadError::NotWasm),
@@ -372,8 +392,16 @@ mod tests {
             interfaces: ["redis".to_owned()].into(),
             ..Grants::default()
         };
-        let said = |name| check_import(name, "probe", &grants).err().map(|e| e.to_string());
-        for fine in ["lockgate:plugin/redis@0.1.0", "lockgate:plugin/types@0.1.0", "wasi:io/poll@0.2.6"] {
+        let said = |name| {
+            check_import(name, "probe", &grants)
+                .err()
+                .map(|e| e.to_string())
+        };
+        for fine in [
+            "lockgate:plugin/redis@0.1.0",
+            "lockgate:plugin/types@0.1.0",
+            "wasi:io/poll@0.2.6",
+        ] {
             assert_eq!(said(fine), None, "{fine}");
         }
         assert_eq!(
@@ -398,7 +426,10 @@ mod tests {
             hint(["lockgate:plugin/handler@0.2.0"].into_iter()),
             ": it exports `lockgate:plugin/handler@0.2.0`, another version"
         );
-        assert_eq!(hint(["wasi:cli/run@0.2.6"].into_iter()), ": it exports only `wasi:cli/run@0.2.6`");
+        assert_eq!(
+            hint(["wasi:cli/run@0.2.6"].into_iter()),
+            ": it exports only `wasi:cli/run@0.2.6`"
+        );
         assert_eq!(hint(std::iter::empty()), ": it exports nothing");
     }
 }

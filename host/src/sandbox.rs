@@ -140,7 +140,11 @@ impl Meter {
         if Instant::now() >= self.end {
             return Err(Overrun::Wall);
         }
-        if self.now().saturating_sub(self.poll_started.load(Ordering::Relaxed)) < nanos(TICK) / 2 {
+        if self
+            .now()
+            .saturating_sub(self.poll_started.load(Ordering::Relaxed))
+            < nanos(TICK) / 2
+        {
             return Ok(UpdateDeadline::Continue(1));
         }
         let left = self.ticks_left.load(Ordering::Relaxed);
@@ -186,13 +190,23 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let fits = desired <= self.memory;
         self.refused |= !fits;
         Ok(fits)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let fits = desired <= self.table_elements;
         self.refused |= !fits;
         Ok(fits)
@@ -347,7 +361,8 @@ impl Lines {
             let kept = if self.lines_left == 0 { 0 } else { kept };
             self.bytes_left -= kept;
             self.dropped = self.dropped.saturating_add((piece.len() - kept) as u64);
-            self.partial.extend_from_slice(piece.get(..kept).unwrap_or_default());
+            self.partial
+                .extend_from_slice(piece.get(..kept).unwrap_or_default());
             if self.partial.ends_with(b"\n") {
                 self.flush();
             }
@@ -394,7 +409,11 @@ fn harmless(line: &str) -> String {
         let end = token.find(|c| !of_token(c)).unwrap_or(token.len());
         let (token, after) = token.split_at(end);
         out.push_str(before);
-        out.push_str(if token.contains('.') { "[token]" } else { token });
+        out.push_str(if token.contains('.') {
+            "[token]"
+        } else {
+            token
+        });
         rest = after;
     }
     out.push_str(rest);
@@ -428,7 +447,10 @@ impl Pollable for Output {
 #[wasmtime_wasi::async_trait]
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(&bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(&bytes);
         Ok(())
     }
 
@@ -446,7 +468,7 @@ mod tests {
     use super::*;
 
     fn limits(lines: u32, bytes: usize) -> Limits {
-        let config = crate::config::Config::from_parts(None, &Default::default()).unwrap();
+        let config = crate::config::Config::from_parts(None, |_| None).unwrap();
         let mut limits = config.services[0].limits.clone();
         (limits.log_lines, limits.log_bytes) = (lines, bytes);
         limits

@@ -5,8 +5,8 @@
 mod admission;
 mod record;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 pub use record::{Entry, Failure, Report, RevisionReport};
 
-use crate::bindings::lockgate::plugin::types::Request;
+use crate::bindings::lockgate::plugin::types::{Request, Response};
 use crate::config::{Limits, ServiceConfig};
 use crate::engine::Engine;
 use crate::imports::Scope;
@@ -34,26 +34,44 @@ const SLACK: Duration = Duration::from_millis(250);
 const WORTH_A_RUN: Duration = Duration::from_millis(50);
 
 /// Why there is no answer of the component.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No component was ever loaded.
     #[error("the service has no working component")]
     NoComponent,
     /// Too many requests are in the service already.
     #[error("the service is busy")]
-    Busy,
+    Busy {
+        /// Whole seconds to wait before trying again.
+        retry_after: u32,
+    },
     /// The component failed, and so did a second run where there was one.
-    #[error(transparent)]
-    Fault(#[from] Fault),
+    #[error("the component failed")]
+    Trapped,
+    /// The component ran past a limit, and so did a second run where there was one.
+    #[error("the component ran past its limits")]
+    TimedOut,
 }
 
-/// What came of a request, and which revision it was.
+const BUSY: Refusal = Refusal::Busy { retry_after: 1 };
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        match fault {
+            Fault::Cpu | Fault::Wall => Refusal::TimedOut,
+            Fault::Trap(_) | Fault::Memory(_) | Fault::HostCalls(_) => Refusal::Trapped,
+            Fault::Crowded => BUSY,
+        }
+    }
+}
+
+/// A component's answer, not yet checked against HTTP's rules.
 #[derive(Debug)]
-pub struct Outcome {
-    /// The answer, or why there is none.
-    pub result: Result<http::Response<Bytes>, Refusal>,
-    /// Short digest of the revision that answered or failed last.
-    pub revision: Option<String>,
+pub struct Answer {
+    /// As the component gave it.
+    pub response: Response,
+    /// Short digest of the revision that answered.
+    pub revision: String,
 }
 
 /// A loaded revision with its instances.
@@ -67,6 +85,14 @@ struct Loaded {
 impl Loaded {
     fn revision(&self) -> &Revision {
         self.pool.revision()
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot")
+            .field("service", &self.service.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,18 +144,21 @@ impl Slot {
     }
 
     /// The service's settings.
-    pub fn service(&self) -> &ServiceConfig {
+    pub fn service(&self) -> &Arc<ServiceConfig> {
         &self.service
+    }
+
+    /// The revision that serves now.
+    pub fn revision(&self) -> Option<Arc<Revision>> {
+        self.current
+            .load()
+            .as_ref()
+            .map(|loaded| loaded.pool.revision().clone())
     }
 
     /// True if a component is there to answer.
     pub fn is_ready(&self) -> bool {
         self.current.load().is_some()
-    }
-
-    /// SHA-256 of the component that serves now.
-    pub fn digest(&self) -> Option<String> {
-        self.current.load().as_ref().map(|loaded| loaded.revision().digest().to_owned())
     }
 
     /// What the operator sees.
@@ -147,7 +176,12 @@ impl Slot {
     pub fn note_failure(&self, digest: Option<&str>, message: &str) {
         self.record.failed(digest, message);
         self.count_swap("failed");
-        tracing::error!(service = self.service.name, digest, error = message, "component not loaded");
+        tracing::error!(
+            service = self.service.name,
+            digest,
+            error = message,
+            "component not loaded"
+        );
     }
 
     /// The file holds what serves already: an earlier failure is over.
@@ -174,13 +208,25 @@ impl Slot {
         self.record.loaded(number, &digest);
         self.count_swap("ok");
         let ms = began.elapsed().as_millis();
-        tracing::info!(service = self.service.name, number, digest, size, ms, "component serves");
+        tracing::info!(
+            service = self.service.name,
+            number,
+            digest,
+            size,
+            ms,
+            "component serves"
+        );
         Ok(())
     }
 
     async fn prepare(&self, bytes: Bytes) -> Result<Arc<Pool>, LoadError> {
         let stopped = |_| LoadError::Start("the host is stopping".to_owned());
-        let permit = self.loader.compiling.acquire().await.map_err(|e| stopped(e.to_string()))?;
+        let permit = self
+            .loader
+            .compiling
+            .acquire()
+            .await
+            .map_err(|e| stopped(e.to_string()))?;
         let (loader, service) = (self.loader.clone(), self.service.clone());
         let revision = tokio::task::spawn_blocking(move || {
             Revision::load(&loader.engine, service, &bytes, loader.cache.as_ref())
@@ -192,14 +238,22 @@ impl Slot {
         let pool = Pool::new(engine.clone(), revision, self.scope.clone());
         let warming = pool.clone();
         let meter = patient_meter(pool.revision());
-        let warm = engine.lane().run(meter, async move { warming.warm_up().await }).await;
-        warm.unwrap_or(Ok(())).map_err(|fault| LoadError::Start(fault.to_string()))?;
+        let warm = engine
+            .lane()
+            .run(meter, async move { warming.warm_up().await })
+            .await;
+        warm.unwrap_or(Ok(()))
+            .map_err(|fault| LoadError::Start(fault.to_string()))?;
         Ok(pool)
     }
 
     async fn self_test(&self, revision: &Arc<Revision>) -> Result<(), LoadError> {
         let meter = patient_meter(revision);
-        let (engine, revision, scope) = (self.loader.engine.clone(), revision.clone(), self.scope.clone());
+        let (engine, revision, scope) = (
+            self.loader.engine.clone(),
+            revision.clone(),
+            self.scope.clone(),
+        );
         let on_lane = meter.clone();
         let call = async move { instance::self_test(&engine, revision, scope, meter).await };
         match self.loader.engine.lane().run(on_lane, call).await {
@@ -222,53 +276,45 @@ impl Slot {
     }
 
     /// Answers one request, if need be by a second run on the previous good revision.
-    pub async fn answer(&self, request_id: Arc<str>, request: Request) -> Outcome {
-        let Some(current) = self.current.load_full() else {
-            return Outcome {
-                result: Err(Refusal::NoComponent),
-                revision: None,
-            };
-        };
-        let Some(place) = self.admission.enter().await else {
-            return Outcome {
-                result: Err(Refusal::Busy),
-                revision: Some(current.revision().short_digest().to_owned()),
-            };
-        };
+    ///
+    /// # Errors
+    /// [`Refusal`]: there is no answer that could be sent.
+    pub async fn handle(&self, request: Request, request_id: &str) -> Result<Answer, Refusal> {
+        let current = self.current.load_full().ok_or(Refusal::NoComponent)?;
+        let place = self.admission.enter().await.ok_or(BUSY)?;
         let call = Call {
-            request_id,
+            request_id: request_id.into(),
             request: Arc::new(request),
             place: Arc::new(place),
         };
         self.run(current, call).await
     }
 
-    async fn run(&self, current: Arc<Loaded>, call: Call) -> Outcome {
+    async fn run(&self, current: Arc<Loaded>, call: Call) -> Result<Answer, Refusal> {
         let limits = &self.service.limits;
         let began = Instant::now();
-        let first = self.attempt(&current, &call, limits.wall).await;
-        let (fault, wrote) = match first {
+        let (fault, wrote) = match self.attempt(&current, &call, limits.wall).await {
             Attempt::Answered(response) => {
                 current.good.store(true, Ordering::Relaxed);
-                return outcome(Ok(response), &current);
+                return Ok(answer(response, &current));
             }
             Attempt::Failed { fault, wrote } => (fault, wrote),
         };
         self.note_fault(&current, &call, &fault);
-        if fault == Fault::Crowded {
-            return outcome(Err(Refusal::Busy), &current);
-        }
-        let left = time_left(limits, began.elapsed());
-        let previous = self.previous.load_full().filter(|_| may_run_again(&call.request.method, wrote));
-        let (Some(previous), Some(left)) = (previous, left) else {
-            return outcome(Err(fault.into()), &current);
+        let previous = self
+            .previous
+            .load_full()
+            .filter(|_| fault != Fault::Crowded && may_run_again(&call.request.method, wrote));
+        let (Some(previous), Some(left)) = (previous, time_left(limits, began.elapsed())) else {
+            return Err(fault.into());
         };
-        metrics::counter!("lockgate_runs_again_total", "service" => self.service.name.clone()).increment(1);
+        metrics::counter!("lockgate_runs_again_total", "service" => self.service.name.clone())
+            .increment(1);
         match self.attempt(&previous, &call, left).await {
-            Attempt::Answered(response) => outcome(Ok(response), &previous),
+            Attempt::Answered(response) => Ok(answer(response, &previous)),
             Attempt::Failed { fault, .. } => {
                 self.note_fault(&previous, &call, &fault);
-                outcome(Err(fault.into()), &previous)
+                Err(fault.into())
             }
         }
     }
@@ -279,9 +325,16 @@ impl Slot {
         let running = async move {
             let mut instance = match pool.take(meter.clone()).await {
                 Ok(instance) => instance,
-                Err(fault) => return Attempt::Failed { fault, wrote: false },
+                Err(fault) => {
+                    return Attempt::Failed {
+                        fault,
+                        wrote: false,
+                    };
+                }
             };
-            let result = instance.handle(meter, &call.request_id, &call.request).await;
+            let result = instance
+                .handle(meter, &call.request_id, &call.request)
+                .await;
             let wrote = instance.wrote();
             // The place is free only now, even if nobody waits for the answer any more.
             let _place = &call.place;
@@ -319,7 +372,8 @@ impl Slot {
 
     fn count_swap(&self, result: &'static str) {
         let service = self.service.name.clone();
-        metrics::counter!("lockgate_swaps_total", "service" => service, "result" => result).increment(1);
+        metrics::counter!("lockgate_swaps_total", "service" => service, "result" => result)
+            .increment(1);
     }
 }
 
@@ -331,14 +385,14 @@ struct Call {
 }
 
 enum Attempt {
-    Answered(http::Response<Bytes>),
+    Answered(Response),
     Failed { fault: Fault, wrote: bool },
 }
 
-fn outcome(result: Result<http::Response<Bytes>, Refusal>, loaded: &Loaded) -> Outcome {
-    Outcome {
-        result,
-        revision: Some(loaded.revision().short_digest().to_owned()),
+fn answer(response: Response, loaded: &Loaded) -> Answer {
+    Answer {
+        response,
+        revision: loaded.revision().short_digest().to_owned(),
     }
 }
 
@@ -356,8 +410,13 @@ fn time_left(limits: &Limits, spent: Duration) -> Option<Duration> {
 }
 
 fn shown(findings: &[String]) -> String {
-    let all = findings.iter().take(5).map(|f| f.chars().take(200).collect::<String>());
-    all.collect::<Vec<_>>().join("; ").replace(|c: char| c.is_control(), " ")
+    let all = findings
+        .iter()
+        .take(5)
+        .map(|f| f.chars().take(200).collect::<String>());
+    all.collect::<Vec<_>>()
+        .join("; ")
+        .replace(|c: char| c.is_control(), " ")
 }
 
 #[cfg(test)]
@@ -380,12 +439,15 @@ mod tests {
 
     #[test]
     fn both_runs_fit_into_one_answer() {
-        let config = crate::config::Config::from_parts(None, &Default::default()).unwrap();
+        let config = crate::config::Config::from_parts(None, |_| None).unwrap();
         for service in &config.services {
             let limits = &service.limits;
             assert!(limits.wall + Duration::from_millis(500) <= Duration::from_secs(5));
             assert_eq!(time_left(limits, Duration::ZERO), Some(limits.wall));
-            assert_eq!(time_left(limits, limits.wall + Duration::from_millis(220)), None);
+            assert_eq!(
+                time_left(limits, limits.wall + Duration::from_millis(220)),
+                None
+            );
             let spent = limits.cpu + Duration::from_millis(100);
             assert!(time_left(limits, spent).is_some_and(|left| left >= limits.cpu));
         }

@@ -22,8 +22,18 @@ pub const SERVICES: [(&str, u16); 5] = [
 
 /// The interfaces that can be granted.
 const INTERFACES: [&str; 12] = [
-    "breakers", "counters", "csrf", "events", "fallback", "jwt", "limiter", "peers", "redis",
-    "revocations", "sockets", "users",
+    "breakers",
+    "counters",
+    "csrf",
+    "events",
+    "fallback",
+    "jwt",
+    "limiter",
+    "peers",
+    "redis",
+    "revocations",
+    "sockets",
+    "users",
 ];
 
 /// Longest time that a component may take, whatever the file says: no answer may
@@ -33,11 +43,19 @@ const WALL_MAX: Duration = Duration::from_millis(4500);
 /// Fills what the file and the environment left open, and checks the rest.
 pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
     let bind = file.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let data_dir = file.data_dir.clone().unwrap_or_else(|| PathBuf::from("var"));
+    let data_dir = file
+        .data_dir
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("var"));
     Ok(Config {
         bind,
-        admin: file.admin.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8024))),
-        plugins_dir: file.plugins_dir.clone().unwrap_or_else(|| PathBuf::from("target/plugins")),
+        admin: file
+            .admin
+            .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8024))),
+        plugins_dir: file
+            .plugins_dir
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("target/plugins")),
         log: log(&file.log)?,
         services: services(&file)?,
         peers: peers(&file, bind)?,
@@ -53,7 +71,11 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
         allowed_origins: origins(file.allowed_origins.as_deref().unwrap_or_default())?,
         trusted_proxies: proxies(file.trusted_proxies.as_deref().unwrap_or_default())?,
         fallback: Fallback {
-            path: file.fallback.path.clone().unwrap_or_else(|| data_dir.join("fallback.redb")),
+            path: file
+                .fallback
+                .path
+                .clone()
+                .unwrap_or_else(|| data_dir.join("fallback.redb")),
         },
         database_configured: file.database.url.is_some(),
         chat_upstream_url: chat(file.chat.upstream_url.as_deref())?,
@@ -62,7 +84,13 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
 }
 
 fn log(raw: &file::Log) -> Result<Log, ConfigError> {
-    let level = match raw.level.as_deref().unwrap_or("INFO").to_ascii_uppercase().as_str() {
+    let level = match raw
+        .level
+        .as_deref()
+        .unwrap_or("INFO")
+        .to_ascii_uppercase()
+        .as_str()
+    {
         "DEBUG" => tracing::Level::DEBUG,
         "INFO" => tracing::Level::INFO,
         "WARNING" | "WARN" => tracing::Level::WARN,
@@ -81,11 +109,26 @@ fn log(raw: &file::Log) -> Result<Log, ConfigError> {
 fn server(raw: &file::Server) -> Result<Server, ConfigError> {
     let millis = Duration::from_millis;
     Ok(Server {
-        header_read: millis(at_least("server.header_read_ms", raw.header_read_ms, 10_000, 1)?),
-        body_read: millis(at_least("server.body_read_ms", raw.body_read_ms, 10_000, 1)?),
+        header_read: millis(at_least(
+            "server.header_read_ms",
+            raw.header_read_ms,
+            10_000,
+            1,
+        )?),
+        body_read: millis(at_least(
+            "server.body_read_ms",
+            raw.body_read_ms,
+            10_000,
+            1,
+        )?),
         max_headers: at_least("server.max_headers", raw.max_headers, 100, 8)?,
         // hyper refuses a smaller read buffer.
-        max_header_bytes: at_least("server.max_header_bytes", raw.max_header_bytes, 65_536, 8192)?,
+        max_header_bytes: at_least(
+            "server.max_header_bytes",
+            raw.max_header_bytes,
+            65_536,
+            8192,
+        )?,
         max_connections: at_least("server.max_connections", raw.max_connections, 4096, 1)?,
         drain: millis(raw.drain_ms.unwrap_or(10_000)),
     })
@@ -98,9 +141,10 @@ fn at_least<T: PartialOrd + std::fmt::Display>(
     least: T,
 ) -> Result<T, ConfigError> {
     match given {
-        Some(value) if value < least => {
-            Err(ConfigError::value(name, format!("must be at least {least}, not {value}")))
-        }
+        Some(value) if value < least => Err(ConfigError::value(
+            name,
+            format!("must be at least {least}, not {value}"),
+        )),
         other => Ok(other.unwrap_or(default)),
     }
 }
@@ -121,8 +165,18 @@ fn redis(raw: &file::Redis) -> Result<Option<Redis>, ConfigError> {
             .password_file
             .clone()
             .unwrap_or_else(|| PathBuf::from("/run/secrets/REDIS_PASSWORD")),
-        command_timeout: millis(at_least("redis.command_timeout_ms", raw.command_timeout_ms, 150, 1)?),
-        request_budget: millis(at_least("redis.request_budget_ms", raw.request_budget_ms, 400, 1)?),
+        command_timeout: millis(at_least(
+            "redis.command_timeout_ms",
+            raw.command_timeout_ms,
+            150,
+            1,
+        )?),
+        request_budget: millis(at_least(
+            "redis.request_budget_ms",
+            raw.request_budget_ms,
+            400,
+            1,
+        )?),
     }))
 }
 
@@ -157,7 +211,9 @@ fn origins(raw: &[String]) -> Result<BTreeSet<String>, ConfigError> {
         let uri: Option<http::Uri> = lower.parse().ok();
         let fits = uri.as_ref().is_some_and(|uri| {
             matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+                && uri
+                    .authority()
+                    .is_some_and(|authority| !authority.as_str().contains('@'))
                 && uri.path() == "/"
                 && uri.query().is_none()
         });
@@ -191,8 +247,13 @@ fn chat(raw: Option<&str>) -> Result<String, ConfigError> {
     let url = raw.unwrap_or("ws://chat-service:8007/ws/chat");
     let uri: Option<http::Uri> = url.parse().ok();
     match uri {
-        Some(uri) if matches!(uri.scheme_str(), Some("ws" | "wss" | "http" | "https")) => Ok(url.to_owned()),
-        _ => Err(ConfigError::value("CHAT_UPSTREAM_URL", "must be a ws:// or wss:// URL")),
+        Some(uri) if matches!(uri.scheme_str(), Some("ws" | "wss" | "http" | "https")) => {
+            Ok(url.to_owned())
+        }
+        _ => Err(ConfigError::value(
+            "CHAT_UPSTREAM_URL",
+            "must be a ws:// or wss:// URL",
+        )),
     }
 }
 
@@ -221,7 +282,10 @@ fn peers(file: &file::File, bind: IpAddr) -> Result<Vec<PeerConfig>, ConfigError
 }
 
 fn services(file: &file::File) -> Result<Vec<ServiceConfig>, ConfigError> {
-    let own = file.services.keys().filter(|name| !SERVICES.iter().any(|(known, _)| known == name));
+    let own = file
+        .services
+        .keys()
+        .filter(|name| !SERVICES.iter().any(|(known, _)| known == name));
     let mut names: Vec<&str> = SERVICES.iter().map(|(name, _)| *name).collect();
     names.extend(own.map(String::as_str));
     let mut services = Vec::new();
@@ -229,7 +293,8 @@ fn services(file: &file::File) -> Result<Vec<ServiceConfig>, ConfigError> {
         services.push(service(file, name)?);
     }
     if let Some(only) = file.service.as_deref() {
-        services.retain(|service| only == service.name || only == format!("{}-service", service.name));
+        services
+            .retain(|service| only == service.name || only == format!("{}-service", service.name));
         if services.is_empty() {
             let known = SERVICES.map(|(name, _)| name).join(", ");
             let problem = format!("{only:?} is not a service; the services are {known}");
@@ -242,10 +307,16 @@ fn services(file: &file::File) -> Result<Vec<ServiceConfig>, ConfigError> {
 
 fn distinct_ports(services: &[ServiceConfig]) -> Result<(), ConfigError> {
     for (index, service) in services.iter().enumerate() {
-        let other = services.iter().take(index).find(|other| other.port == service.port);
+        let other = services
+            .iter()
+            .take(index)
+            .find(|other| other.port == service.port);
         if let Some(other) = other.filter(|other| other.port != 0) {
             let problem = format!("port {} is also the port of {}", service.port, other.name);
-            return Err(ConfigError::value(format!("services.{}", service.name), problem));
+            return Err(ConfigError::value(
+                format!("services.{}", service.name),
+                problem,
+            ));
         }
     }
     Ok(())
@@ -254,24 +325,41 @@ fn distinct_ports(services: &[ServiceConfig]) -> Result<(), ConfigError> {
 fn service(file: &file::File, name: &str) -> Result<ServiceConfig, ConfigError> {
     let key = format!("services.{name}");
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) || name.ends_with("-service") {
-        let problem = "a service's name is made of a-z, 0-9 and hyphens and does not end in -service";
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) || name.ends_with("-service")
+    {
+        let problem =
+            "a service's name is made of a-z, 0-9 and hyphens and does not end in -service";
         return Err(ConfigError::value(key, problem));
     }
     let raw = file.services.get(name).cloned().unwrap_or_default();
-    let known = SERVICES.iter().find(|(known, _)| *known == name).map(|(_, port)| *port);
+    let known = SERVICES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, port)| *port);
     let Some(port) = raw.port.or(known) else {
-        return Err(ConfigError::value(key, "a service that is not one of the five needs a port"));
+        return Err(ConfigError::value(
+            key,
+            "a service that is not one of the five needs a port",
+        ));
     };
-    let reported_name = file.service.clone().unwrap_or_else(|| format!("{name}-service"));
+    let reported_name = file
+        .service
+        .clone()
+        .unwrap_or_else(|| format!("{name}-service"));
     let mut env = guest_environment(file, name, port, &reported_name);
     for (variable, value) in &raw.env {
         env.retain(|(known, _)| known != variable);
         env.push((variable.clone(), value.clone()));
     }
     Ok(ServiceConfig {
-        grants: raw.grants.map_or_else(|| Ok(grants(name)), |raw| checked_grants(&key, raw))?,
+        grants: raw
+            .grants
+            .map_or_else(|| Ok(grants(name)), |raw| checked_grants(&key, raw))?,
         limits: limits(&key, name, &raw.limits)?,
+        dependencies: dependencies(name)
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect(),
         name: name.to_owned(),
         reported_name,
         port,
@@ -279,12 +367,28 @@ fn service(file: &file::File, name: &str) -> Result<ServiceConfig, ConfigError> 
     })
 }
 
+fn dependencies(name: &str) -> &'static [&'static str] {
+    match name {
+        "session-validation-normalizer" => &["redis", "database"],
+        "websocket-auth-gateway" => &["redis", "chat_service"],
+        _ => &["redis"],
+    }
+}
+
 /// The settings that this service's component reads, and no others.
-fn guest_environment(file: &file::File, name: &str, port: u16, reported: &str) -> Vec<(String, String)> {
+fn guest_environment(
+    file: &file::File,
+    name: &str,
+    port: u16,
+    reported: &str,
+) -> Vec<(String, String)> {
     let mut env = vec![
         ("SERVICE_NAME".to_owned(), reported.to_owned()),
         ("SERVICE_PORT".to_owned(), port.to_string()),
-        ("LOG_LEVEL".to_owned(), file.log.level.clone().unwrap_or_else(|| "INFO".to_owned())),
+        (
+            "LOG_LEVEL".to_owned(),
+            file.log.level.clone().unwrap_or_else(|| "INFO".to_owned()),
+        ),
     ];
     let mut set = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -298,18 +402,33 @@ fn guest_environment(file: &file::File, name: &str, port: u16, reported: &str) -
     }
     if name == "jwt-token-adapter" {
         set("DEFAULT_CHAT_MODEL", file.chat.default_model.clone());
-        set("REFRESH_ACCEPT_UNMARKED", flag(file.jwt.accept_unmarked, true));
+        set(
+            "REFRESH_ACCEPT_UNMARKED",
+            flag(file.jwt.accept_unmarked, true),
+        );
     }
     if name != "service-boundary-coordinator" && SERVICES.iter().any(|(known, _)| *known == name) {
-        set("JWT_ALLOW_MISSING_EXP", flag(file.jwt.allow_missing_exp, false));
+        set(
+            "JWT_ALLOW_MISSING_EXP",
+            flag(file.jwt.allow_missing_exp, false),
+        );
     }
     if name == "fallback-session-provider" {
         let fallback = &file.fallback;
         set("FALLBACK_AUTH_ENABLED", flag(fallback.enabled, true));
         let level = fallback.security_level.clone();
-        set("FALLBACK_SECURITY_LEVEL", Some(level.unwrap_or_else(|| "strict".to_owned())));
-        set("FALLBACK_RATE_LIMIT", Some(fallback.rate_limit.unwrap_or(10).to_string()));
-        set("FALLBACK_ONLY_ON_OUTAGE", flag(fallback.only_on_outage, false));
+        set(
+            "FALLBACK_SECURITY_LEVEL",
+            Some(level.unwrap_or_else(|| "strict".to_owned())),
+        );
+        set(
+            "FALLBACK_RATE_LIMIT",
+            Some(fallback.rate_limit.unwrap_or(10).to_string()),
+        );
+        set(
+            "FALLBACK_ONLY_ON_OUTAGE",
+            flag(fallback.only_on_outage, false),
+        );
     }
     env
 }
@@ -320,10 +439,17 @@ fn limits(key: &str, name: &str, raw: &file::Limits) -> Result<Limits, ConfigErr
     let quick = matches!(name, "jwt-token-adapter" | "session-validation-normalizer");
     let (cpu, wall) = if quick { (600, 1500) } else { (1000, 4500) };
     // A 503 of the session check logs users out, so it gets a longer queue.
-    let queue = if name == "session-validation-normalizer" { 1024 } else { 256 };
+    let queue = if name == "session-validation-normalizer" {
+        1024
+    } else {
+        256
+    };
     let wall = Duration::from_millis(at_least(&key("wall_ms"), raw.wall_ms, wall, 1)?);
     if wall > WALL_MAX {
-        return Err(ConfigError::value(key("wall_ms"), format!("must be at most {}", WALL_MAX.as_millis())));
+        return Err(ConfigError::value(
+            key("wall_ms"),
+            format!("must be at most {}", WALL_MAX.as_millis()),
+        ));
     }
     Ok(Limits {
         memory: at_least(&key("memory_bytes"), raw.memory_bytes, 32 << 20, 1 << 16)?,
@@ -345,12 +471,29 @@ fn limits(key: &str, name: &str, raw: &file::Limits) -> Result<Limits, ConfigErr
 }
 
 fn checked_grants(key: &str, raw: file::Grants) -> Result<Grants, ConfigError> {
-    if let Some(unknown) = raw.interfaces.iter().find(|name| !INTERFACES.contains(&name.as_str())) {
-        let problem = format!("{unknown:?} is not an interface; they are {}", INTERFACES.join(", "));
-        return Err(ConfigError::value(format!("{key}.grants.interfaces"), problem));
+    if let Some(unknown) = raw
+        .interfaces
+        .iter()
+        .find(|name| !INTERFACES.contains(&name.as_str()))
+    {
+        let problem = format!(
+            "{unknown:?} is not an interface; they are {}",
+            INTERFACES.join(", ")
+        );
+        return Err(ConfigError::value(
+            format!("{key}.grants.interfaces"),
+            problem,
+        ));
     }
-    if let Some(unknown) = raw.peers.iter().find(|name| !SERVICES.iter().any(|(known, _)| known == name)) {
-        return Err(ConfigError::value(format!("{key}.grants.peers"), format!("{unknown:?} is not a service")));
+    if let Some(unknown) = raw
+        .peers
+        .iter()
+        .find(|name| !SERVICES.iter().any(|(known, _)| known == name))
+    {
+        return Err(ConfigError::value(
+            format!("{key}.grants.peers"),
+            format!("{unknown:?} is not a service"),
+        ));
     }
     Ok(Grants {
         interfaces: raw.interfaces.into_iter().collect(),
@@ -365,51 +508,103 @@ fn checked_grants(key: &str, raw: file::Grants) -> Result<Grants, ConfigError> {
 fn grants(name: &str) -> Grants {
     let (interfaces, peers): (&[&str], &[&str]) = match name {
         "jwt-token-adapter" => (
-            &["counters", "csrf", "events", "jwt", "peers", "revocations", "sockets", "users"],
+            &[
+                "counters",
+                "csrf",
+                "events",
+                "jwt",
+                "peers",
+                "revocations",
+                "sockets",
+                "users",
+            ],
             &[],
         ),
         "session-validation-normalizer" => (
-            &["counters", "fallback", "jwt", "peers", "redis", "revocations", "users"],
+            &[
+                "counters",
+                "fallback",
+                "jwt",
+                "peers",
+                "redis",
+                "revocations",
+                "users",
+            ],
             &[],
         ),
         "fallback-session-provider" => (
-            &["counters", "csrf", "fallback", "jwt", "limiter", "peers", "revocations", "users"],
+            &[
+                "counters",
+                "csrf",
+                "fallback",
+                "jwt",
+                "limiter",
+                "peers",
+                "revocations",
+                "users",
+            ],
             &["session-validation-normalizer"],
         ),
         "websocket-auth-gateway" => (
-            &["counters", "jwt", "peers", "redis", "revocations", "sockets", "users"],
+            &[
+                "counters",
+                "jwt",
+                "peers",
+                "redis",
+                "revocations",
+                "sockets",
+                "users",
+            ],
             &[],
         ),
         "service-boundary-coordinator" => (
             &[
-                "breakers", "counters", "csrf", "events", "fallback", "jwt", "peers", "redis",
-                "revocations", "sockets", "users",
+                "breakers",
+                "counters",
+                "csrf",
+                "events",
+                "fallback",
+                "jwt",
+                "peers",
+                "redis",
+                "revocations",
+                "sockets",
+                "users",
             ],
             &[
-                "jwt-token-adapter", "session-validation-normalizer", "fallback-session-provider",
+                "jwt-token-adapter",
+                "session-validation-normalizer",
+                "fallback-session-provider",
                 "websocket-auth-gateway",
             ],
         ),
         _ => (&[], &[]),
     };
     let (read, write): (&[&str], &[&str]) = match name {
-        "session-validation-normalizer" => {
-            (&["session:*", "user_sessions:*"], &["session:*", "user_sessions:*"])
-        }
-        "websocket-auth-gateway" => {
-            (&["session:*", "user_sessions:*"], &["lockgate:ws-ticket:*"])
-        }
+        "session-validation-normalizer" => (
+            &["session:*", "user_sessions:*"],
+            &["session:*", "user_sessions:*"],
+        ),
+        "websocket-auth-gateway" => (&["session:*", "user_sessions:*"], &["lockgate:ws-ticket:*"]),
         // The last three are caches of the main API: deleted on revocation.
         "service-boundary-coordinator" => (
             &["session:*", "user_sessions:*"],
             &[
-                "session:*", "user_sessions:*", "session_validation:*", "token_validation:*",
+                "session:*",
+                "user_sessions:*",
+                "session_validation:*",
+                "token_validation:*",
                 "user_auth:*",
             ],
         ),
         _ => (&[], &[]),
     };
-    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let owned = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
     Grants {
         interfaces: owned(interfaces).into_iter().collect(),
         reissue: name == "jwt-token-adapter",

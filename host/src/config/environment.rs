@@ -1,7 +1,6 @@
 //! The environment of the service contract, laid over the file: a variable that is
 //! set and not empty beats the file's key. It knows no defaults.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,14 +8,18 @@ use super::ConfigError;
 use super::defaults::SERVICES;
 use super::file::File;
 
-/// The variables by name.
-pub(super) type Variables = BTreeMap<String, String>;
-
 /// Writes every known variable over the file's value.
-pub(super) fn apply(file: &mut File, variables: &Variables) -> Result<(), ConfigError> {
-    let from = Source(variables);
+pub(super) fn apply(
+    file: &mut File,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), ConfigError> {
+    let from = Source(variable);
     from.parsed("LOCKGATE_BIND", "an IP address", &mut file.bind)?;
-    from.parsed("LOCKGATE_ADMIN", "an address such as 127.0.0.1:8024", &mut file.admin)?;
+    from.parsed(
+        "LOCKGATE_ADMIN",
+        "an address such as 127.0.0.1:8024",
+        &mut file.admin,
+    )?;
     from.path("LOCKGATE_PLUGINS_DIR", &mut file.plugins_dir);
     from.path("LOCKGATE_DATA_DIR", &mut file.data_dir);
     from.text("SERVICE_NAME", &mut file.service);
@@ -58,7 +61,11 @@ fn fallback(from: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
     let fallback = &mut file.fallback;
     from.flag("FALLBACK_AUTH_ENABLED", &mut fallback.enabled)?;
     from.text("FALLBACK_SECURITY_LEVEL", &mut fallback.security_level);
-    from.parsed("FALLBACK_RATE_LIMIT", "a whole number", &mut fallback.rate_limit)?;
+    from.parsed(
+        "FALLBACK_RATE_LIMIT",
+        "a whole number",
+        &mut fallback.rate_limit,
+    )?;
     from.flag("FALLBACK_ONLY_ON_OUTAGE", &mut fallback.only_on_outage)?;
     from.path("FALLBACK_STORE_PATH", &mut fallback.path);
     Ok(())
@@ -70,7 +77,11 @@ fn services(from: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
     for name in names {
         let prefix = name.replace('-', "_").to_ascii_uppercase();
         let (mut port, mut url) = (None, None);
-        from.parsed(&format!("{prefix}_PORT"), "a port from 0 to 65535", &mut port)?;
+        from.parsed(
+            &format!("{prefix}_PORT"),
+            "a port from 0 to 65535",
+            &mut port,
+        )?;
         from.text(&format!("{prefix}_URL"), &mut url);
         if port.is_some() || url.is_some() {
             let service = file.services.entry(name).or_default();
@@ -81,17 +92,19 @@ fn services(from: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
     Ok(())
 }
 
-struct Source<'a>(&'a Variables);
+struct Source<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Source<'_> {
     /// An empty variable counts as unset: compose files cannot leave one out.
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    fn get(&self, name: &str) -> Option<String> {
+        let value = (self.0)(name)?;
+        let value = value.trim();
+        (!value.is_empty()).then(|| value.to_owned())
     }
 
     fn text(&self, name: &str, into: &mut Option<String>) {
         if let Some(value) = self.get(name) {
-            *into = Some(value.to_owned());
+            *into = Some(value);
         }
     }
 
@@ -103,15 +116,26 @@ impl Source<'_> {
 
     fn list(&self, name: &str, into: &mut Option<Vec<String>>) {
         if let Some(value) = self.get(name) {
-            let parts = value.split([',', ' ']).map(str::trim).filter(|part| !part.is_empty());
+            let parts = value
+                .split([',', ' '])
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
             *into = Some(parts.map(str::to_owned).collect());
         }
     }
 
-    fn parsed<T: FromStr>(&self, name: &str, what: &str, into: &mut Option<T>) -> Result<(), ConfigError> {
+    fn parsed<T: FromStr>(
+        &self,
+        name: &str,
+        what: &str,
+        into: &mut Option<T>,
+    ) -> Result<(), ConfigError> {
         if let Some(value) = self.get(name) {
             let parsed = value.parse();
-            *into = Some(parsed.map_err(|_| ConfigError::value(name, format!("must be {what}, not {value:?}")))?);
+            *into =
+                Some(parsed.map_err(|_| {
+                    ConfigError::value(name, format!("must be {what}, not {value:?}"))
+                })?);
         }
         Ok(())
     }
@@ -125,7 +149,12 @@ impl Source<'_> {
             *into = Some(match value.to_ascii_lowercase().as_str() {
                 "true" | "1" | "yes" | "on" => true,
                 "false" | "0" | "no" | "off" => false,
-                _ => return Err(ConfigError::value(name, format!("must be true or false, not {value:?}"))),
+                _ => {
+                    return Err(ConfigError::value(
+                        name,
+                        format!("must be true or false, not {value:?}"),
+                    ));
+                }
             });
         }
         Ok(())

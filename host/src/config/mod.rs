@@ -8,7 +8,7 @@ mod file;
 
 pub use defaults::SERVICES;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -94,27 +94,25 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], in one sentence.
     pub fn load() -> Result<Config, ConfigError> {
-        let variables: environment::Variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        let text = match variables.get("LOCKGATE_CONFIG").filter(|path| !path.is_empty()) {
-            Some(path) => Some(read(Path::new(path))?),
+        let variable = |name: &str| std::env::var(name).ok();
+        let text = match variable("LOCKGATE_CONFIG").filter(|path| !path.is_empty()) {
+            Some(path) => Some(read(Path::new(&path))?),
             None if Path::new("lockgate.toml").exists() => Some(read(Path::new("lockgate.toml"))?),
             None => None,
         };
-        Config::from_parts(text.as_deref(), &variables)
+        Config::from_parts(text.as_deref(), variable)
     }
 
-    /// As [`Config::load`], from a file's text and a set of variables.
+    /// As [`Config::load`], from a file's text and a lookup of variables.
     ///
     /// # Errors
     /// [`ConfigError`], in one sentence.
     pub fn from_parts(
         text: Option<&str>,
-        variables: &BTreeMap<String, String>,
+        variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Config, ConfigError> {
         let mut file = file::parse(text.unwrap_or_default())?;
-        environment::apply(&mut file, variables)?;
+        environment::apply(&mut file, &variable)?;
         defaults::complete(file)
     }
 
@@ -153,6 +151,8 @@ pub struct ServiceConfig {
     pub grants: Grants,
     /// What its component may use up.
     pub limits: Limits,
+    /// What its `/health` lists: `redis`, `database`, `chat_service`.
+    pub dependencies: Vec<String>,
     /// The component's WASI environment: its settings.
     pub env: Vec<(String, String)>,
 }

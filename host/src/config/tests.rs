@@ -3,13 +3,18 @@
 use super::*;
 
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    Config::from_parts(Some(text), &variables)
+    let value = |name: &str| {
+        let found = variables.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    Config::from_parts(Some(text), value)
 }
 
 fn guest_env<'a>(config: &'a Config, service: &str, name: &str) -> Option<&'a str> {
     let env = &config.service(service).unwrap().env;
-    env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    env.iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
 }
 
 #[test]
@@ -22,10 +27,16 @@ fn nothing_set_serves_five_on_loopback() {
     assert!(config.redis.is_none() && !config.database_configured);
     assert_eq!(config.fallback.path, Path::new("var/fallback.redb"));
     assert_eq!(config.peers[1].url, "http://127.0.0.1:8026");
-    assert_eq!(config.services[0].reported_name, "jwt-token-adapter-service");
+    assert_eq!(
+        config.services[0].reported_name,
+        "jwt-token-adapter-service"
+    );
     assert_eq!(
         config.jwt.secret_files,
-        [Path::new("/run/secrets/jwt_secret"), Path::new("/run/secrets/JWT_SECRET_KEY")]
+        [
+            Path::new("/run/secrets/jwt_secret"),
+            Path::new("/run/secrets/JWT_SECRET_KEY")
+        ]
     );
 }
 
@@ -33,18 +44,38 @@ fn nothing_set_serves_five_on_loopback() {
 fn least_privilege_by_default() {
     let config = load("", &[]).unwrap();
     let may = |check: fn(&ServiceConfig) -> bool| -> Vec<&str> {
-        config.services.iter().filter(|s| check(s)).map(|s| s.name.as_str()).collect()
+        config
+            .services
+            .iter()
+            .filter(|s| check(s))
+            .map(|s| s.name.as_str())
+            .collect()
     };
     assert_eq!(may(|s| s.grants.reissue), ["jwt-token-adapter"]);
-    assert_eq!(may(|s| s.grants.revoke), ["jwt-token-adapter", "service-boundary-coordinator"]);
+    assert_eq!(
+        may(|s| s.grants.revoke),
+        ["jwt-token-adapter", "service-boundary-coordinator"]
+    );
     assert_eq!(
         may(|s| s.grants.interfaces.contains("breakers")),
         ["service-boundary-coordinator"]
     );
     for service in &config.services {
-        let prefixes = service.grants.redis_read.iter().chain(&service.grants.redis_write);
-        assert!(!prefixes.clone().any(|prefix| prefix == "*"), "{}", service.name);
-        assert!(!prefixes.clone().any(|prefix| prefix.starts_with("lockgate:revoked")));
+        let prefixes = service
+            .grants
+            .redis_read
+            .iter()
+            .chain(&service.grants.redis_write);
+        assert!(
+            !prefixes.clone().any(|prefix| prefix == "*"),
+            "{}",
+            service.name
+        );
+        assert!(
+            !prefixes
+                .clone()
+                .any(|prefix| prefix.starts_with("lockgate:revoked"))
+        );
         assert!(service.env.iter().all(|(name, _)| !name.contains("SECRET")));
     }
 }
@@ -58,8 +89,14 @@ fn the_environment_beats_the_file() {
             ("LOCKGATE_BIND", "0.0.0.0"),
             ("JWT_TOKEN_ADAPTER_PORT", "9025"),
             ("JWT_ALLOW_MISSING_EXP", "false"),
-            ("SESSION_VALIDATION_NORMALIZER_URL", "http://normalizer:8026/"),
-            ("ALLOWED_ORIGINS", "https://App.example.org:443, http://localhost:3001"),
+            (
+                "SESSION_VALIDATION_NORMALIZER_URL",
+                "http://normalizer:8026/",
+            ),
+            (
+                "ALLOWED_ORIGINS",
+                "https://App.example.org:443, http://localhost:3001",
+            ),
             ("TRUSTED_PROXIES", "10.0.0.0/8,192.0.2.7"),
             ("LOG_LEVEL", ""),
         ],
@@ -71,19 +108,28 @@ fn the_environment_beats_the_file() {
     assert_eq!(config.peers[0].url, "http://127.0.0.1:9025");
     assert_eq!(config.peers[1].url, "http://normalizer:8026");
     let origins: Vec<&str> = config.allowed_origins.iter().map(String::as_str).collect();
-    assert_eq!(origins, ["http://localhost:3001", "https://app.example.org"]);
+    assert_eq!(
+        origins,
+        ["http://localhost:3001", "https://app.example.org"]
+    );
     assert!(config.trusted_proxies[1].contains(&"192.0.2.7".parse::<IpAddr>().unwrap()));
     assert_eq!(config.log.level, tracing::Level::INFO);
 }
 
 #[test]
 fn one_service_only() {
-    for name in ["fallback-session-provider", "fallback-session-provider-service"] {
+    for name in [
+        "fallback-session-provider",
+        "fallback-session-provider-service",
+    ] {
         let config = load("", &[("SERVICE_NAME", name)]).unwrap();
         assert_eq!(config.services.len(), 1);
         assert_eq!(config.services[0].port, 8027);
         assert_eq!(config.services[0].reported_name, name);
-        assert_eq!(guest_env(&config, "fallback-session-provider", "SERVICE_NAME"), Some(name));
+        assert_eq!(
+            guest_env(&config, "fallback-session-provider", "SERVICE_NAME"),
+            Some(name)
+        );
         assert_eq!(config.peers.len(), 5);
     }
 }
@@ -101,11 +147,26 @@ fn each_component_gets_only_its_own_settings() {
         ],
     )
     .unwrap();
-    assert_eq!(guest_env(&config, "jwt-token-adapter", "DOMAIN"), Some("example.org"));
-    assert_eq!(guest_env(&config, "jwt-token-adapter", "DEFAULT_CHAT_MODEL"), Some("small"));
-    assert_eq!(guest_env(&config, "websocket-auth-gateway", "DEFAULT_CHAT_MODEL"), None);
-    assert_eq!(guest_env(&config, "fallback-session-provider", "FALLBACK_RATE_LIMIT"), Some("3"));
-    assert_eq!(guest_env(&config, "fallback-session-provider", "DOMAIN"), None);
+    assert_eq!(
+        guest_env(&config, "jwt-token-adapter", "DOMAIN"),
+        Some("example.org")
+    );
+    assert_eq!(
+        guest_env(&config, "jwt-token-adapter", "DEFAULT_CHAT_MODEL"),
+        Some("small")
+    );
+    assert_eq!(
+        guest_env(&config, "websocket-auth-gateway", "DEFAULT_CHAT_MODEL"),
+        None
+    );
+    assert_eq!(
+        guest_env(&config, "fallback-session-provider", "FALLBACK_RATE_LIMIT"),
+        Some("3")
+    );
+    assert_eq!(
+        guest_env(&config, "fallback-session-provider", "DOMAIN"),
+        None
+    );
     let shown = format!("{config:?}");
     assert!(!shown.contains("0123456789"), "a secret is shown");
 }
@@ -137,28 +198,79 @@ fn a_service_of_ones_own() {
 fn every_mistake_is_named_in_one_sentence() {
     let cases: &[(&str, (&str, &str), &str)] = &[
         ("prot = 1", ("", ""), "unknown field `prot`"),
-        ("[services.jwt-token-adapter]\nprot = 1", ("", ""), "line 2: unknown field `prot`"),
+        (
+            "[services.jwt-token-adapter]\nprot = 1",
+            ("", ""),
+            "line 2: unknown field `prot`",
+        ),
         ("[jwt]\nsecret = \"x\"", ("", ""), "unknown field `secret`"),
         ("bind = 7", ("", ""), "invalid type"),
         ("[services.probe]", ("", ""), "needs a port"),
-        ("[services.\"../x\"]\nport = 1", ("", ""), "a-z, 0-9 and hyphens"),
-        ("[services.probe]\nport = 8026", ("", ""), "also the port of session-validation-normalizer"),
-        ("[services.probe]\nport = 1\n[services.probe.grants]\ninterfaces = [\"keys\"]", ("", ""), "\"keys\" is not an interface"),
-        ("[services.jwt-token-adapter.limits]\nwall_ms = 60000", ("", ""), "must be at most 4500"),
-        ("[services.jwt-token-adapter.limits]\nreuse = 0", ("", ""), "must be at least 1"),
-        ("", ("LOCKGATE_BIND", "localhost"), "LOCKGATE_BIND: must be an IP address"),
-        ("", ("JWT_TOKEN_ADAPTER_PORT", "80250"), "JWT_TOKEN_ADAPTER_PORT: must be a port"),
-        ("", ("SERVICE_NAME", "jwt"), "SERVICE_NAME: \"jwt\" is not a service"),
-        ("", ("JWT_ALLOW_MISSING_EXP", "maybe"), "must be true or false"),
-        ("", ("REDIS_URL", "http://secret@redis"), "REDIS_URL: must begin with redis://"),
+        (
+            "[services.\"../x\"]\nport = 1",
+            ("", ""),
+            "a-z, 0-9 and hyphens",
+        ),
+        (
+            "[services.probe]\nport = 8026",
+            ("", ""),
+            "also the port of session-validation-normalizer",
+        ),
+        (
+            "[services.probe]\nport = 1\n[services.probe.grants]\ninterfaces = [\"keys\"]",
+            ("", ""),
+            "\"keys\" is not an interface",
+        ),
+        (
+            "[services.jwt-token-adapter.limits]\nwall_ms = 60000",
+            ("", ""),
+            "must be at most 4500",
+        ),
+        (
+            "[services.jwt-token-adapter.limits]\nreuse = 0",
+            ("", ""),
+            "must be at least 1",
+        ),
+        (
+            "",
+            ("LOCKGATE_BIND", "localhost"),
+            "LOCKGATE_BIND: must be an IP address",
+        ),
+        (
+            "",
+            ("JWT_TOKEN_ADAPTER_PORT", "80250"),
+            "JWT_TOKEN_ADAPTER_PORT: must be a port",
+        ),
+        (
+            "",
+            ("SERVICE_NAME", "jwt"),
+            "SERVICE_NAME: \"jwt\" is not a service",
+        ),
+        (
+            "",
+            ("JWT_ALLOW_MISSING_EXP", "maybe"),
+            "must be true or false",
+        ),
+        (
+            "",
+            ("REDIS_URL", "http://secret@redis"),
+            "REDIS_URL: must begin with redis://",
+        ),
         ("", ("TRUSTED_PROXIES", "10.0.0.0/99"), "TRUSTED_PROXIES"),
-        ("", ("ALLOWED_ORIGINS", "app.example.org"), "ALLOWED_ORIGINS"),
+        (
+            "",
+            ("ALLOWED_ORIGINS", "app.example.org"),
+            "ALLOWED_ORIGINS",
+        ),
         ("", ("LOG_LEVEL", "LOUD"), "LOG_LEVEL"),
         ("", ("CHAT_UPSTREAM_URL", "chat"), "CHAT_UPSTREAM_URL"),
     ];
     for (file, variable, expected) in cases {
         let said = load(file, &[*variable]).unwrap_err().to_string();
         assert!(said.contains(expected), "{file:?} {variable:?}: {said:?}");
-        assert!(!said.contains('\n') && !said.contains("secret@"), "{said:?}");
+        assert!(
+            !said.contains('\n') && !said.contains("secret@"),
+            "{said:?}"
+        );
     }
 }

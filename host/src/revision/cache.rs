@@ -28,7 +28,10 @@ impl Cache {
     /// # Errors
     /// It cannot be made, or others may write to it.
     pub fn open(folder: PathBuf) -> std::io::Result<Cache> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)?;
         if fs::metadata(&folder)?.mode() & 0o022 != 0 {
             return Err(std::io::Error::other("others may write to it"));
         }
@@ -45,7 +48,10 @@ impl Cache {
         };
         // SAFETY: the bytes are what `put` wrote for this very component and engine:
         // the folder is this user's alone, and the checksum has just been verified.
-        #[allow(unsafe_code, reason = "compiled code is trusted once it is known to be ours")]
+        #[allow(
+            unsafe_code,
+            reason = "compiled code is trusted once it is known to be ours"
+        )]
         let component = unsafe { Component::deserialize(engine, code) };
         match component {
             Ok(component) => Some(component),
@@ -72,7 +78,8 @@ impl Cache {
     fn path(&self, engine: &wasmtime::Engine, digest: &str) -> PathBuf {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        self.folder.join(format!("{digest}-{:016x}.code", hasher.finish()))
+        self.folder
+            .join(format!("{digest}-{:016x}.code", hasher.finish()))
     }
 
     /// Under a name of its own first, so that nobody ever reads half a file.
@@ -110,7 +117,11 @@ impl Cache {
 
 /// Over the component's digest too, so that a renamed file does not pass for another.
 fn checksum(code: &[u8], digest: &str) -> [u8; 32] {
-    Sha256::new().chain_update(digest).chain_update(code).finalize().into()
+    Sha256::new()
+        .chain_update(digest)
+        .chain_update(code)
+        .finalize()
+        .into()
 }
 
 fn checked<'a>(bytes: &'a [u8], digest: &str) -> Option<&'a [u8]> {
