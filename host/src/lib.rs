@@ -13,6 +13,7 @@ pub mod lane;
 pub mod sandbox;
 pub mod imports;
 pub mod state;
+pub mod keys;
 pub mod store;
 pub mod breaker;
 pub mod bindings;

@@ -2,15 +2,21 @@
 //! parts together and decides nothing itself; it knows neither plugins nor HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::keys::{Keys, RELOAD_PERIOD};
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::file::{File, FileError, OpenError};
 use crate::store::redis::{Redis, SetupError};
+
+/// How often Redis is asked for a sign of life.
+const PING_PERIOD: Duration = Duration::from_secs(1);
 
 /// Why the state could not be built. Each is a fault of the set-up, not of a request.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +56,7 @@ pub enum Reachability {
 pub struct State {
     config: Arc<Config>,
     clock: Clock,
+    keys: Keys,
     file: Arc<File>,
     shared: Shared,
 }
@@ -84,17 +91,19 @@ impl State {
             Some(settings) => Shared::Redis(Arc::new(Redis::open(settings)?)),
             None => Shared::Embedded(Embedded::open(Arc::clone(&file), clock.clone()).await?),
         };
+        let keys = Keys::load(&config.jwt, clock.now());
         Ok(Arc::new(State {
             config,
             clock,
+            keys,
             file,
             shared,
         }))
     }
 
     /// What one request may spend on the shared store.
-    pub fn request_budget(&self) -> std::time::Duration {
-        const DEFAULT: std::time::Duration = std::time::Duration::from_millis(400);
+    pub fn request_budget(&self) -> Duration {
+        const DEFAULT: Duration = Duration::from_millis(400);
         self.config
             .redis
             .as_ref()
@@ -111,19 +120,57 @@ impl State {
 
     /// Starts the background work (probes, repair, cleaning); it ends with `stop`.
     pub fn spawn(self: &Arc<Self>, stop: CancellationToken) {
-        drop(stop);
+        let state = Arc::clone(self);
+        every(RELOAD_PERIOD, &stop, move || {
+            let state = Arc::clone(&state);
+            async move { drop(state.keys.reload(state.clock.now())) }
+        });
+        let state = Arc::clone(self);
+        every(PING_PERIOD, &stop, move || {
+            let state = Arc::clone(&state);
+            async move {
+                if let Shared::Redis(redis) = &state.shared {
+                    redis.ping().await;
+                }
+            }
+        });
     }
 
     /// True if a usable JWT secret is loaded.
     pub fn secret_loaded(&self) -> bool {
-        false
+        self.keys.ready()
+    }
+
+    /// The clock that judges tokens and times to live.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The signing keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The store in Redis, if one is configured.
+    pub fn redis(&self) -> Option<&Redis> {
+        match &self.shared {
+            Shared::Redis(redis) => Some(redis),
+            Shared::Embedded(_) => None,
+        }
     }
 
     /// What is known of `redis`, `database` or `chat_service`; an unknown name is
     /// not configured.
     pub fn dependency(&self, name: &str) -> Reachability {
-        let _ = name;
-        Reachability::NotConfigured
+        let reached = match name {
+            "redis" => self.redis().map(Redis::connected),
+            _ => None,
+        };
+        match reached {
+            Some(true) => Reachability::Connected,
+            Some(false) => Reachability::Disconnected,
+            None => Reachability::NotConfigured,
+        }
     }
 
     /// Compares a service secret in constant time; `None` if none is configured.
@@ -131,4 +178,25 @@ impl State {
         let _ = given;
         None
     }
+}
+
+/// Runs `work` now and then once in each `period`, one at a time, until `stop`.
+fn every<W: Future<Output = ()> + Send>(
+    period: Duration,
+    stop: &CancellationToken,
+    work: impl Fn() -> W + Send + 'static,
+) where
+    W: 'static,
+{
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => work().await,
+            }
+        }
+    });
 }

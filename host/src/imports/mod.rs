@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+mod jwt;
 mod redis;
 
 use wasmtime::component::{HasSelf, Linker};
@@ -154,6 +155,6 @@ pub fn add_to_linker<T: Send + 'static>(
             })*
         };
     }
-    link!("redis" => redis);
+    link!("jwt" => jwt, "redis" => redis);
     Ok(())
 }

@@ -262,7 +262,7 @@ fn damaged(error: &DatabaseError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redb::TableDefinition;
+    use redb::{ReadableTable, TableDefinition};
 
     const TABLE: TableDefinition<'static, &str, u64> = TableDefinition::new("test");
 

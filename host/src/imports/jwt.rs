@@ -1,0 +1,94 @@
+//! `wit/jwt.wit`: checking tokens, and replacing refresh tokens. A guest is given
+//! claims and tokens, never a key; what is signed the host alone decides.
+
+use super::Context;
+use crate::bindings::lockgate::plugin::jwt as wit;
+use crate::keys::{Claims, Rejection, Scalar, Usage};
+
+impl From<Scalar> for wit::Scalar {
+    fn from(scalar: Scalar) -> wit::Scalar {
+        match scalar {
+            Scalar::Text(text) => wit::Scalar::Text(text),
+            Scalar::Integer(integer) => wit::Scalar::Integer(integer),
+            Scalar::Number(number) => wit::Scalar::Number(number),
+            Scalar::Boolean(flag) => wit::Scalar::Boolean(flag),
+            Scalar::Other => wit::Scalar::Other,
+        }
+    }
+}
+
+impl From<Claims> for wit::Claims {
+    fn from(claims: Claims) -> wit::Claims {
+        let extensions = [
+            ("device_id", claims.device_id),
+            ("jti", claims.jti),
+            (
+                "tfa_verified",
+                claims.tfa_verified.map(|flag| flag.to_string()),
+            ),
+            ("auth_time", claims.auth_time.map(|time| time.to_string())),
+            ("nbf", claims.not_before.map(|time| time.to_string())),
+        ];
+        wit::Claims {
+            token_sha256: claims.token_sha256,
+            sub: claims.sub.map(Into::into),
+            id: claims.id.map(Into::into),
+            user_id: claims.user_id.map(Into::into),
+            email: claims.email,
+            username: claims.username,
+            role: claims.role,
+            session_id: claims.session_id,
+            token_use: claims.token_use,
+            token_type: claims.token_type,
+            expires_at: claims.expires_at,
+            issued_at: claims.issued_at,
+            extensions: extensions
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .collect(),
+        }
+    }
+}
+
+impl From<Rejection> for wit::Error {
+    fn from(rejection: Rejection) -> wit::Error {
+        match rejection {
+            Rejection::Invalid => wit::Error::InvalidToken,
+            Rejection::Signature => wit::Error::InvalidSignature,
+            Rejection::Expired => wit::Error::Expired,
+            Rejection::NoSecret => wit::Error::NoSecret,
+        }
+    }
+}
+
+impl wit::Host for Context {
+    async fn verify(
+        &mut self,
+        token: String,
+        usage: wit::Usage,
+    ) -> wasmtime::Result<Result<wit::Claims, wit::Error>> {
+        self.enter()?;
+        let usage = match usage {
+            wit::Usage::Access => Usage::Access,
+            wit::Usage::StrictAccess => Usage::StrictAccess,
+            wit::Usage::Refresh => Usage::Refresh,
+        };
+        let state = self.state();
+        let verified = state.keys().verify(&token, usage, state.clock().now());
+        Ok(verified.map(Into::into).map_err(Into::into))
+    }
+
+    async fn reissue(
+        &mut self,
+        token: String,
+    ) -> wasmtime::Result<Result<wit::Tokens, wit::ReissueError>> {
+        self.enter()?;
+        drop(token);
+        Ok(Err(wit::ReissueError::Unavailable))
+    }
+
+    async fn ready(&mut self) -> wasmtime::Result<bool> {
+        self.enter()?;
+        Ok(self.state().keys().ready())
+    }
+}

@@ -1,0 +1,198 @@
+//! The signing keys and what is checked and signed with them. Keys never leave
+//! this module: not into a log, not into an error, not to a plugin.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hex::ToHex;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use secrecy::{ExposeSecret, SecretSlice};
+use sha2::{Digest, Sha256};
+
+use crate::config;
+
+mod claims;
+mod json;
+mod sign;
+mod source;
+mod verify;
+
+pub use claims::{Claims, Scalar};
+pub use sign::Issued;
+pub use source::{MIN_SECRET, secret_file};
+pub use verify::{Rejection, Usage};
+
+/// How often the secret's file is compared with what was read last.
+pub const RELOAD_PERIOD: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The keys of this process and the rules for tokens.
+#[derive(Debug)]
+pub struct Keys {
+    rules: verify::Rules,
+    overlap: u64,
+    source: Option<source::Source>,
+    ring: RwLock<Arc<Ring>>,
+}
+
+/// The keys at one moment.
+#[derive(Debug, Default)]
+struct Ring {
+    current: Option<Key>,
+    previous: Option<Previous>,
+}
+
+/// The key before the last change.
+#[derive(Debug)]
+struct Previous {
+    key: Key,
+    /// Unix seconds; it verifies no token issued after this.
+    changed: u64,
+}
+
+/// One HMAC key.
+struct Key {
+    secret: SecretSlice<u8>,
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Key")
+    }
+}
+
+impl Key {
+    fn new(secret: SecretSlice<u8>) -> Key {
+        let encoding = EncodingKey::from_secret(secret.expose_secret());
+        let decoding = DecodingKey::from_secret(secret.expose_secret());
+        Key {
+            secret,
+            encoding,
+            decoding,
+        }
+    }
+
+    /// The HMAC-SHA256 of `message`, base64url without padding (RFC 7515 section 3).
+    fn sign(&self, message: &[u8]) -> Option<String> {
+        jsonwebtoken::crypto::sign(message, &self.encoding, Algorithm::HS256).ok()
+    }
+
+    /// Compares in constant time.
+    fn verify(&self, signature: &str, message: &[u8]) -> bool {
+        jsonwebtoken::crypto::verify(signature, message, &self.decoding, Algorithm::HS256)
+            .unwrap_or(false)
+    }
+}
+
+impl Keys {
+    /// Chooses the source, reads the keys and proves that they sign and verify.
+    /// Without a usable secret the host runs all the same and answers so.
+    pub fn load(config: &config::Jwt, now: u64) -> Keys {
+        let chosen = source::choose(&config.secret_files, config.secret.as_ref());
+        let (source, secret) = match chosen {
+            Some((source, secret)) => (Some(source), secret),
+            None => (None, None),
+        };
+        let current = secret.map(Key::new).filter(works);
+        if current.is_none() {
+            tracing::error!("no usable JWT secret: tokens can be neither checked nor signed");
+        }
+        let changed = source
+            .as_ref()
+            .and_then(source::Source::changed)
+            .unwrap_or(now);
+        let previous = config
+            .previous_file
+            .as_deref()
+            .filter(|_| !config.overlap.is_zero())
+            .and_then(secret_file)
+            .map(|secret| Previous {
+                key: Key::new(secret),
+                changed,
+            });
+        Keys {
+            rules: verify::Rules::new(config),
+            overlap: config.overlap.as_secs(),
+            source,
+            ring: RwLock::new(Arc::new(Ring { current, previous })),
+        }
+    }
+
+    /// True if a usable secret is loaded.
+    pub fn ready(&self) -> bool {
+        self.ring().current.is_some()
+    }
+
+    /// Reads the chosen file again. True: there is a new key, which signs from now
+    /// on; the old one verifies until the overlap is over.
+    pub fn reload(&self, now: u64) -> bool {
+        let Some(fresh) = self.source.as_ref().and_then(source::Source::poll) else {
+            return false;
+        };
+        let fresh = Key::new(fresh);
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        let same = ring
+            .current
+            .as_ref()
+            .is_some_and(|current| current.secret.expose_secret() == fresh.secret.expose_secret());
+        if same || !works(&fresh) {
+            return false;
+        }
+        let old = ring
+            .current
+            .as_ref()
+            .map(|old| Key::new(SecretSlice::from(old.secret.expose_secret().to_vec())));
+        let previous = old
+            .filter(|_| self.overlap > 0)
+            .map(|key| Previous { key, changed: now });
+        *ring = Arc::new(Ring {
+            current: Some(fresh),
+            previous,
+        });
+        tracing::info!(overlap_seconds = self.overlap, "the JWT secret has changed");
+        true
+    }
+
+    /// The HMAC-SHA256 of `message` under the signing key.
+    pub fn authenticate(&self, message: &[u8]) -> Option<Vec<u8>> {
+        use base64::Engine;
+        let signature = self.ring().current.as_ref()?.sign(message)?;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(signature)
+            .ok()
+    }
+
+    fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The HMAC-SHA256 of `message` under any key; for secrets other than the JWT one.
+pub fn hmac_sha256(key: &[u8], message: &[u8]) -> Option<Vec<u8>> {
+    use base64::Engine;
+    let signature = Key::new(SecretSlice::from(key.to_vec())).sign(message)?;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(signature)
+        .ok()
+}
+
+/// SHA-256 in 64 lower-case hex digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).encode_hex()
+}
+
+/// `jsonwebtoken` built with the wrong features fails at its first use; better at
+/// the start than at the first request.
+fn works(key: &Key) -> bool {
+    let message = b"lockgate";
+    let good = key.sign(message).is_some_and(|signature| {
+        key.verify(&signature, message) && !key.verify(&signature, b"Lockgate")
+    });
+    if !good {
+        tracing::error!("the JWT library cannot sign and verify");
+    }
+    good
+}
+
+#[cfg(test)]
+mod tests;
