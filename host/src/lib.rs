@@ -4,6 +4,7 @@
 //! The modules stand in the order of the data flow: a module may name only
 //! modules that stand below it. A test holds them to it.
 
+pub mod watch;
 pub mod slot;
 pub mod pool;
 pub mod instance;
@@ -18,4 +19,5 @@ pub mod store;
 pub mod breaker;
 pub mod bindings;
 pub mod clock;
+pub mod logging;
 pub mod config;

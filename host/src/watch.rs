@@ -1,0 +1,160 @@
+//! The plugin folder: notices when `<service>.wasm` has other contents and brings
+//! them to the service's slot. Events make it quick, polling makes it sure: events do
+//! not cross every container mount. It judges no content and never waits for a file.
+
+mod read;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use notify::{RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Reload;
+use crate::revision;
+use crate::slot::Slot;
+use read::{Contents, Stamp};
+
+/// Loads what lies in the folder now, all services at once, and waits for it. A file
+/// that does not load is reported and leaves its slot empty.
+pub async fn first_load(folder: &Path, slots: &[Arc<Slot>]) -> Vec<Place> {
+    let mut loading = tokio::task::JoinSet::new();
+    for (index, slot) in slots.iter().enumerate() {
+        let mut place = Place::new(folder, slot.clone());
+        loading.spawn(async move {
+            place.load_now().await;
+            (index, place)
+        });
+    }
+    let mut places = loading.join_all().await;
+    places.sort_by_key(|(index, _)| *index);
+    places.into_iter().map(|(_, place)| place).collect()
+}
+
+/// Watches until `stop`.
+pub async fn run(folder: PathBuf, mut places: Vec<Place>, reload: Reload, stop: CancellationToken) {
+    let changed = Arc::new(Notify::new());
+    let mut events = None;
+    loop {
+        if events.is_none() {
+            events = watcher(&folder, &changed);
+        }
+        // The folder itself may have been replaced: then the events are of the old one.
+        if !folder.is_dir() {
+            events = None;
+        }
+        let mut unsettled = false;
+        for place in &mut places {
+            unsettled |= place.look(reload.settle).await;
+        }
+        let pause = if unsettled {
+            reload.settle
+        } else {
+            reload.poll
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
+            () = changed.notified(), if !unsettled => {}
+        }
+    }
+}
+
+fn watcher(folder: &Path, changed: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+    let changed = changed.clone();
+    let made = notify::recommended_watcher(move |_| changed.notify_one());
+    let watching = made.and_then(|mut watcher| {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    watching
+        .inspect_err(|error| tracing::debug!(%error, "no file events: polling only"))
+        .ok()
+}
+
+/// What is known of one service's file.
+pub struct Place {
+    path: PathBuf,
+    slot: Arc<Slot>,
+    /// How the file looked last, and since when.
+    seen: Option<(Stamp, Instant)>,
+    /// Digest of the contents that were brought to the slot last.
+    tried: Option<String>,
+    /// The last trouble with the file itself, so that it is reported once.
+    trouble: Option<String>,
+}
+
+impl Place {
+    fn new(folder: &Path, slot: Arc<Slot>) -> Place {
+        Place {
+            path: folder.join(format!("{}.wasm", slot.service().name)),
+            slot,
+            seen: None,
+            tried: None,
+            trouble: None,
+        }
+    }
+
+    /// Looks at the file; true if it changed so lately that it must be looked at again.
+    async fn look(&mut self, settle: Duration) -> bool {
+        let stamp = match read::stamp(&self.path).await {
+            Ok(stamp) => stamp,
+            Err(problem) => {
+                self.seen = None;
+                self.report(&problem);
+                return false;
+            }
+        };
+        let now = Instant::now();
+        match &self.seen {
+            Some((seen, since)) if *seen == stamp => {
+                if now.duration_since(*since) < settle {
+                    return true;
+                }
+            }
+            _ => {
+                self.seen = Some((stamp, now));
+                return true;
+            }
+        }
+        self.load_now().await;
+        false
+    }
+
+    /// Reads the file; new contents go to the slot.
+    async fn load_now(&mut self) {
+        let contents = match read::contents(&self.path).await {
+            Ok(Contents::Whole(bytes)) => bytes,
+            // Somebody is writing: the next look finds another stamp.
+            Ok(Contents::Changing) => return,
+            Err(problem) => return self.report(&problem),
+        };
+        let was_in_trouble = self.trouble.take().is_some();
+        let digest = revision::digest(&contents);
+        let serving = self.slot.revision();
+        let unchanged = serving
+            .as_ref()
+            .is_some_and(|revision| revision.digest() == digest);
+        if self.tried.as_ref() == Some(&digest) && !(was_in_trouble && !unchanged) {
+            if was_in_trouble {
+                self.slot.note_unchanged();
+            }
+            return;
+        }
+        self.tried = Some(digest.clone());
+        if unchanged {
+            self.slot.note_unchanged();
+        } else if let Err(error) = self.slot.load(contents).await {
+            self.slot.note_failure(Some(&digest), &error.to_string());
+        }
+    }
+
+    fn report(&mut self, problem: &str) {
+        if self.trouble.as_deref() != Some(problem) {
+            self.trouble = Some(problem.to_owned());
+            self.slot.note_failure(None, problem);
+        }
+    }
+}
