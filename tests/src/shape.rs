@@ -163,7 +163,11 @@ impl Answer {
     #[track_caller]
     pub fn expect_error_with(&self, status: u16, error: &str, more: &str) -> Value {
         assert_eq!(self.status, status, "{}: {}", self.label(), self.text());
-        let body = self.conventional();
+        let body = if matches!(self.status, 401 | 403 | 429) {
+            self.auth()
+        } else {
+            self.conventional()
+        };
         if let Err(fault) = check(&body, &format!("{E} {more}")) {
             panic!("{}: {fault}\nin {body:#}", self.label());
         }
