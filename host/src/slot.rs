@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-pub use record::{Entry, Report};
+pub use record::{Entry, Failure, Report, RevisionReport};
 
 use crate::bindings::lockgate::plugin::types::{Request, Response};
 use crate::config::{Limits, ServiceConfig};
@@ -164,10 +164,12 @@ impl Slot {
     /// What the operator sees.
     pub fn report(&self) -> Report {
         let now = self.current.load_full();
-        self.record.report(
-            now.as_ref()
-                .map(|loaded| (loaded.number, loaded.revision())),
-        )
+        self.record.report(now.map(|loaded| RevisionReport {
+            number: loaded.number,
+            digest: loaded.revision().digest().to_owned(),
+            size: loaded.revision().size(),
+            loaded_at: loaded.revision().loaded_at(),
+        }))
     }
 
     /// Notes a fault of the file that is not about its content, e.g. that it is gone.

@@ -5,43 +5,52 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
-use crate::revision::Revision;
-
 const KEEP: usize = 20;
 
 /// Something that happened to a slot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Entry {
-    /// When, RFC 3339.
-    pub at: String,
+    /// When.
+    pub at: SystemTime,
     /// Number of the revision that was swapped in; none for a failure.
-    pub revision: Option<u64>,
+    pub number: Option<u64>,
     /// SHA-256 of the file, if it was read.
     pub digest: Option<String>,
     /// Why it was not swapped in.
     pub error: Option<String>,
 }
 
-/// What the operator sees of a slot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// `serving` or `no_component`.
-    pub state: &'static str,
-    /// Counts up with every swap since the start.
-    pub revision: Option<u64>,
-    /// SHA-256 of the file that serves.
+/// Why the last file was not loaded.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// When.
+    pub at: SystemTime,
+    /// SHA-256 of the file, if it was read.
     pub digest: Option<String>,
-    /// Its bytes.
-    pub size: Option<usize>,
-    /// When it was verified, RFC 3339.
-    pub loaded_at: Option<String>,
-    /// Why the last file was not loaded, in one sentence. None: what lies in the
-    /// folder is what serves.
-    pub last_error: Option<String>,
+    /// One sentence.
+    pub message: String,
+}
+
+/// The revision that serves.
+#[derive(Debug, Clone)]
+pub struct RevisionReport {
+    /// Counts up with every swap since the start.
+    pub number: u64,
+    /// SHA-256 of the file.
+    pub digest: String,
+    /// Bytes of the file.
+    pub size: usize,
+    /// When it was verified.
+    pub loaded_at: SystemTime,
+}
+
+/// What the operator sees of a slot.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// None: no component was ever loaded.
+    pub revision: Option<RevisionReport>,
+    /// None: the file in the folder is the one that serves.
+    pub last_error: Option<Failure>,
     /// Oldest first.
     pub history: Vec<Entry>,
 }
@@ -51,7 +60,7 @@ pub(super) struct Record(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    failure: Option<String>,
+    failure: Option<Failure>,
     history: VecDeque<Entry>,
 }
 
@@ -60,8 +69,8 @@ impl Record {
         let mut inner = self.lock();
         inner.failure = None;
         inner.push(Entry {
-            at: rfc3339(SystemTime::now()),
-            revision: Some(number),
+            at: SystemTime::now(),
+            number: Some(number),
             digest: Some(digest.to_owned()),
             error: None,
         });
@@ -69,11 +78,16 @@ impl Record {
 
     pub(super) fn failed(&self, digest: Option<&str>, message: &str) {
         let mut inner = self.lock();
-        inner.failure = Some(message.to_owned());
+        let (at, digest) = (SystemTime::now(), digest.map(str::to_owned));
+        inner.failure = Some(Failure {
+            at,
+            digest: digest.clone(),
+            message: message.to_owned(),
+        });
         inner.push(Entry {
-            at: rfc3339(SystemTime::now()),
-            revision: None,
-            digest: digest.map(str::to_owned),
+            at,
+            number: None,
+            digest,
             error: Some(message.to_owned()),
         });
     }
@@ -82,20 +96,10 @@ impl Record {
         self.lock().failure = None;
     }
 
-    /// With what serves now: its number and itself.
-    pub(super) fn report(&self, now: Option<(u64, &Revision)>) -> Report {
+    pub(super) fn report(&self, revision: Option<RevisionReport>) -> Report {
         let inner = self.lock();
-        let revision = now.map(|(_, revision)| revision);
         Report {
-            state: if now.is_some() {
-                "serving"
-            } else {
-                "no_component"
-            },
-            revision: now.map(|(number, _)| number),
-            digest: revision.map(|revision| revision.digest().to_owned()),
-            size: revision.map(Revision::size),
-            loaded_at: revision.map(|revision| rfc3339(revision.loaded_at())),
+            revision,
             last_error: inner.failure.clone(),
             history: inner.history.iter().cloned().collect(),
         }
@@ -115,15 +119,6 @@ impl Inner {
     }
 }
 
-/// Whole seconds, UTC.
-fn rfc3339(at: SystemTime) -> String {
-    let at = OffsetDateTime::from(at);
-    at.replace_nanosecond(0)
-        .unwrap_or(at)
-        .format(&Rfc3339)
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,13 +127,13 @@ mod tests {
     fn a_good_load_clears_the_failure_and_the_history_is_bounded() {
         let record = Record::default();
         record.failed(Some("aa"), "broken");
-        assert_eq!(record.report(None).last_error.unwrap(), "broken");
+        assert_eq!(record.report(None).last_error.unwrap().message, "broken");
         for number in 1..=30 {
             record.loaded(number, "bb");
         }
         let report = record.report(None);
         assert!(report.last_error.is_none());
         assert_eq!(report.history.len(), KEEP);
-        assert_eq!(report.history.last().unwrap().revision, Some(30));
+        assert_eq!(report.history.last().unwrap().number, Some(30));
     }
 }
