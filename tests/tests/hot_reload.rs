@@ -6,8 +6,9 @@ use lockgate_tests::shape::E;
 use lockgate_tests::wait::eventually;
 use lockgate_tests::{Host, Service};
 
-/// The service that the probe stands in for.
-const HERE: Service = Service::Jwt;
+/// The service that the probe stands in for: the only one that is granted all
+/// that the probe imports.
+const HERE: Service = Service::Coordinator;
 
 async fn host_with(probe: &Probe) -> Host {
     let folder = component::folder();
@@ -98,23 +99,15 @@ async fn the_other_services_keep_their_revisions() {
 
 #[tokio::test]
 async fn two_services_are_swapped_in_one_moment() {
-    let folder = component::folder();
-    let file = Probe::version(1).file(folder.path());
-    let host = Host::builder()
-        .plugin(HERE, &file)
-        .plugin(Service::Coordinator, &file)
-        .start()
-        .await;
-    let new = Probe::version(2).bytes();
-    host.install(HERE, &new);
-    host.install(Service::Coordinator, &new);
-    host.wait_loaded(HERE, &new).await;
-    host.wait_loaded(Service::Coordinator, &new).await;
-    for service in [HERE, Service::Coordinator] {
-        assert_eq!(
-            host.get(service, "/").send().await.expect(200).text(),
-            version_text(2)
-        );
+    let host = Host::start().await;
+    let both = [Service::Jwt, Service::Session];
+    let new = both.map(|service| component::with_note(&component::built(service), "together"));
+    for (service, bytes) in both.iter().zip(&new) {
+        host.install(*service, bytes);
+    }
+    for (service, bytes) in both.iter().zip(&new) {
+        host.wait_loaded(*service, bytes).await;
+        host.get(*service, "/health").send().await.expect(200);
     }
 }
 
@@ -147,7 +140,10 @@ async fn a_file_dropped_where_none_was_is_served() {
     let host = Host::builder().without_plugin(HERE).start_unready().await;
     let health = host.get(HERE, "/health").send().await.expect(503).json();
     assert_eq!(health["status"], "error", "{health}");
-    let answer = host.post(HERE, "/api/v1/jwt/validate").send().await;
+    let answer = host
+        .post(HERE, "/api/v1/coordinator/sync-auth")
+        .send()
+        .await;
     answer.expect_error(503, "service_unavailable");
     host.swap(HERE, &Probe::version(7).bytes()).await;
     assert_eq!(answered(&host).await, version_text(7));
@@ -277,8 +273,8 @@ async fn another_version_of_the_world_is_refused_by_name() {
 
 #[tokio::test]
 async fn an_interface_that_was_not_granted_is_refused_by_name() {
-    // The fallback provider needs `fallback`, which the JWT adapter may not import.
-    refused(&component::built(Service::Fallback), &["fallback", "grant"]).await;
+    // The fallback provider needs `limiter`, which the coordinator may not import.
+    refused(&component::built(Service::Fallback), &["limiter", "grant"]).await;
 }
 
 #[tokio::test]
@@ -340,6 +336,6 @@ async fn a_precompiled_file_is_never_loaded() {
 #[tokio::test]
 async fn an_answer_before_any_component_is_object_e() {
     let host = Host::builder().without_plugin(HERE).start_unready().await;
-    let answer = host.get(HERE, "/api/v1/jwt/status").send().await;
+    let answer = host.get(HERE, "/api/v1/coordinator/status").send().await;
     answer.expect_shape(503, E);
 }

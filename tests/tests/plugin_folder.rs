@@ -10,7 +10,7 @@ use lockgate_tests::component::{self, Probe, version_text};
 use lockgate_tests::wait::eventually;
 use lockgate_tests::{Host, Service};
 
-const HERE: Service = Service::Jwt;
+const HERE: Service = Service::Coordinator;
 
 async fn host() -> Host {
     let folder = component::folder();
@@ -241,7 +241,7 @@ async fn strangers_in_the_folder_are_left_alone() {
         std::fs::write(dir.join(name), Probe::version(9).bytes()).unwrap();
     }
     std::fs::create_dir(dir.join("sub")).unwrap();
-    let nested = dir.join("sub").join("jwt-token-adapter.wasm");
+    let nested = dir.join("sub").join("service-boundary-coordinator.wasm");
     std::fs::write(nested, Probe::version(9).bytes()).unwrap();
     barrier(&host, "after the strangers").await;
     assert_eq!(answered(&host).await, version_text(1));
