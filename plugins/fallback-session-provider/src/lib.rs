@@ -20,3 +20,6 @@ mod settings;
 pub use routes::routes;
 
 lockgate_sdk::register!(routes);
+
+#[cfg(test)]
+mod tests;
