@@ -21,3 +21,6 @@ mod ticket;
 pub use routes::routes;
 
 lockgate_sdk::register!(routes);
+
+#[cfg(test)]
+mod tests;
