@@ -534,7 +534,6 @@ fn grants(name: &str) -> Grants {
         ),
         "fallback-session-provider" => (
             &[
-                "counters",
                 "csrf",
                 "fallback",
                 "jwt",
@@ -585,7 +584,7 @@ fn grants(name: &str) -> Grants {
             &["session:*", "user_sessions:*"],
             &["session:*", "user_sessions:*"],
         ),
-        "websocket-auth-gateway" => (&["session:*", "user_sessions:*"], &["lockgate:ws-ticket:*"]),
+        "websocket-auth-gateway" => (&["user_sessions:*"], &["lockgate:ws-ticket:*"]),
         // The last three are caches of the main API: deleted on revocation.
         "service-boundary-coordinator" => (
             &["session:*", "user_sessions:*"],

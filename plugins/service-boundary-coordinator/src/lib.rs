@@ -27,3 +27,6 @@ mod sync;
 pub use routes::routes;
 
 lockgate_sdk::register!(routes);
+
+#[cfg(test)]
+mod tests;
