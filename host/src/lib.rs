@@ -5,6 +5,7 @@
 //! modules that stand below it. A test holds them to it.
 
 pub mod watch;
+pub mod response;
 pub mod slot;
 pub mod pool;
 pub mod instance;

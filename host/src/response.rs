@@ -1,0 +1,172 @@
+//! A guest's response becomes an HTTP response, or a fault of the guest. What the
+//! guest says is checked against RFC 9110 and its limits; framing is the host's.
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+
+use crate::bindings::lockgate::plugin::types::Response;
+use crate::config::Limits;
+
+/// Bytes of all header names and values of one response.
+const HEADER_BYTES: usize = 32 << 10;
+
+/// Headers of the connection, RFC 9110 section 7.6.1; hyper writes its own.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "date",
+];
+
+/// What is wrong with a guest's response.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadResponse {
+    /// Not 200 to 599.
+    #[error("the status {0} is not from 200 to 599")]
+    Status(u16),
+    /// Over the limit.
+    #[error("the body has {0} bytes, more than it may")]
+    Body(usize),
+    /// Over the limit.
+    #[error("there are {0} headers, more than there may be")]
+    HeaderCount(usize),
+    /// Over [`HEADER_BYTES`].
+    #[error("the headers are larger than {HEADER_BYTES} bytes")]
+    HeaderBytes,
+    /// Not a token, or with a line break; the name is not repeated here.
+    #[error("header number {0} is not valid for HTTP")]
+    Header(usize),
+}
+
+/// Checks and converts.
+///
+/// # Errors
+/// [`BadResponse`]: the guest broke a rule.
+pub fn convert(guest: Response, limits: &Limits) -> Result<http::Response<Bytes>, BadResponse> {
+    let status = StatusCode::from_u16(guest.status)
+        .ok()
+        .filter(|_| (200..=599).contains(&guest.status));
+    let status = status.ok_or(BadResponse::Status(guest.status))?;
+    if guest.body.len() > limits.response_body {
+        return Err(BadResponse::Body(guest.body.len()));
+    }
+    if guest.headers.len() > limits.response_headers {
+        return Err(BadResponse::HeaderCount(guest.headers.len()));
+    }
+    let bytes: usize = guest
+        .headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if bytes > HEADER_BYTES {
+        return Err(BadResponse::HeaderBytes);
+    }
+    // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5: these have no content.
+    let empty = matches!(guest.status, 204 | 205 | 304);
+    let body = if empty {
+        Bytes::new()
+    } else {
+        Bytes::from(guest.body)
+    };
+    let mut response = http::Response::new(body);
+    *response.status_mut() = status;
+    for (index, (name, value)) in guest.headers.iter().enumerate() {
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| BadResponse::Header(index))?;
+        let value = HeaderValue::from_str(value).map_err(|_| BadResponse::Header(index))?;
+        if !HOP_BY_HOP.contains(&name.as_str()) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    Ok(response)
+}
+
+/// Takes the body away and leaves the length that it would have, for HEAD (RFC 9110
+/// section 9.3.2).
+pub fn without_body(response: http::Response<Bytes>) -> http::Response<Bytes> {
+    let (mut parts, body) = response.into_parts();
+    if !matches!(parts.status.as_u16(), 204 | 205 | 304) {
+        parts
+            .headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    http::Response::from_parts(parts, Bytes::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        let config = crate::config::Config::from_parts(None, |_| None).unwrap();
+        let mut limits = config.services[0].limits.clone();
+        (limits.response_body, limits.response_headers) = (10, 3);
+        limits
+    }
+
+    fn guest(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
+        Response {
+            status,
+            headers: headers
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+                .collect(),
+            body: body.into(),
+        }
+    }
+
+    #[test]
+    fn rules_of_a_response() {
+        let long = "x".repeat(HEADER_BYTES);
+        let cases = [
+            (guest(199, &[], ""), BadResponse::Status(199)),
+            (guest(100, &[], ""), BadResponse::Status(100)),
+            (guest(600, &[], ""), BadResponse::Status(600)),
+            (guest(200, &[], "01234567890"), BadResponse::Body(11)),
+            (guest(200, &[("a", ""); 4], ""), BadResponse::HeaderCount(4)),
+            (guest(200, &[("a", &long)], ""), BadResponse::HeaderBytes),
+            (guest(200, &[("a b", "")], ""), BadResponse::Header(0)),
+            (
+                guest(200, &[("a", "x\r\nSet-Cookie: y")], ""),
+                BadResponse::Header(0),
+            ),
+        ];
+        for (guest, expected) in cases {
+            assert_eq!(convert(guest, &limits()).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn framing_is_the_hosts() {
+        let guest = guest(
+            200,
+            &[
+                ("Transfer-Encoding", "chunked"),
+                ("content-length", "7"),
+                ("Set-Cookie", "a=b"),
+            ],
+            "{}\n",
+        );
+        let response = convert(guest, &limits()).unwrap();
+        let names: Vec<&str> = response.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["set-cookie"]);
+        let head = without_body(response);
+        assert_eq!(
+            (head.body().len(), &head.headers()["content-length"]),
+            (0, &"3".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn no_content_means_none() {
+        let response = convert(guest(204, &[], "x"), &limits()).unwrap();
+        assert!(response.body().is_empty());
+        assert!(without_body(response).headers().is_empty());
+    }
+}
