@@ -4,6 +4,7 @@
 //! The modules stand in the order of the data flow: a module may name only
 //! modules that stand below it. A test holds them to it.
 
+pub mod cli;
 pub mod watch;
 pub mod response;
 pub mod slot;

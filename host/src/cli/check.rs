@@ -1,0 +1,120 @@
+//! `lockgate check`: takes a component file through the steps of a swap that need no
+//! running host, and says the outcome in words. It swaps nothing and runs no code of
+//! the component; the self-test runs when the file is dropped in.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use crate::config::{Config, ServiceConfig};
+use crate::engine::Engine;
+use crate::revision::Revision;
+
+const EXAMPLES: &str = "\
+Examples:
+  lockgate check target/plugins/jwt-token-adapter.wasm
+  lockgate check /tmp/new.wasm --service jwt-token-adapter
+
+Exit code 0: the service would take the file. 1: it would not, and why is printed.";
+
+/// Arguments of `lockgate check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The component.
+    file: PathBuf,
+    /// The service whose grants it must keep to. Default: the name of the file without .wasm.
+    #[arg(long)]
+    service: Option<String>,
+}
+
+/// Prints the verdict.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load()?;
+    let service = service(&config, args)?;
+    let shown = args.file.display();
+    let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {shown}"))?;
+    let engine = Engine::new(std::iter::once(&service.limits))?;
+    Ok(
+        match Revision::load(&engine, Arc::clone(&service), &bytes, None) {
+            Ok(revision) => {
+                let test = if revision.self_test().is_some() {
+                    "has"
+                } else {
+                    "has no"
+                };
+                println!(
+                    "{shown} would serve as {}: {} bytes, digest {}; it {test} self-test.",
+                    service.name,
+                    revision.size(),
+                    revision.short_digest(),
+                );
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                println!("{shown} would be refused for {}: {error}.", service.name);
+                ExitCode::FAILURE
+            }
+        },
+    )
+}
+
+fn service(config: &Config, args: &Args) -> anyhow::Result<Arc<ServiceConfig>> {
+    let name = args
+        .service
+        .as_deref()
+        .or_else(|| stem(&args.file))
+        .unwrap_or_default();
+    let name = name.strip_suffix("-service").unwrap_or(name);
+    if let Some(service) = config.service(name) {
+        return Ok(Arc::new(service.clone()));
+    }
+    let known = config.services.iter().map(|service| service.name.as_str());
+    let known = known.collect::<Vec<_>>().join(", ");
+    bail!("{name:?} is not a service; name one with --service: {known}")
+}
+
+fn stem(file: &Path) -> Option<&str> {
+    file.file_stem()?.to_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn named(file: &str, service: Option<&str>) -> anyhow::Result<String> {
+        let config = Config::from_parts(None, &BTreeMap::new()).unwrap();
+        let args = Args {
+            file: file.into(),
+            service: service.map(str::to_owned),
+        };
+        super::service(&config, &args).map(|service| service.name.clone())
+    }
+
+    #[test]
+    fn the_service_is_named_or_is_the_name_of_the_file() {
+        for (file, service) in [
+            ("a/jwt-token-adapter.wasm", None),
+            ("a/jwt-token-adapter-service.wasm", None),
+            ("new.wasm", Some("jwt-token-adapter")),
+            (
+                "websocket-auth-gateway.wasm",
+                Some("jwt-token-adapter-service"),
+            ),
+        ] {
+            assert_eq!(named(file, service).unwrap(), "jwt-token-adapter", "{file}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_service_is_answered_with_the_known_ones() {
+        for (file, service) in [("new.wasm", None), ("..", None), ("new.wasm", Some("jwt"))] {
+            let error = named(file, service).unwrap_err().to_string();
+            assert!(error.contains("--service") && error.contains("fallback-session-provider"));
+        }
+    }
+}

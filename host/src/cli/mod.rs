@@ -1,0 +1,100 @@
+//! The command line: what it accepts, what it explains, and the exit code. Each
+//! command has a file of its own; this one only parses and dispatches.
+
+mod check;
+mod healthcheck;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  lockgate check target/plugins/jwt-token-adapter.wasm
+  lockgate token --user-id 42 --email ada@example.org
+  lockgate healthcheck http://127.0.0.1:8025/health
+
+Settings come from the file that LOCKGATE_CONFIG names (else ./lockgate.toml, if it
+is there) and from the environment, which beats the file. README.md lists them.";
+
+/// Serves WebAssembly components as HTTP services and swaps them while they serve.
+#[derive(Debug, Parser)]
+#[command(name = "lockgate", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say whether a component file would be taken, and if not, why.
+    Check(check::Args),
+    /// Print a token signed with the configured secret, for trying things out.
+    Token(token::Args),
+    /// Ask a health endpoint; for containers without curl.
+    Healthcheck(healthcheck::Args),
+}
+
+impl Cli {
+    /// Reads the arguments of the process. Bad arguments, `--help` and `--version` end it here.
+    pub fn from_process() -> Cli {
+        Cli::parse()
+    }
+
+    /// Runs the command. The exit code is 0 for success or yes, 1 for failure or
+    /// no; clap ends a wrong usage with 2.
+    pub fn run(self) -> ExitCode {
+        let outcome = match self.command {
+            Command::Check(args) => check::run(&args),
+            Command::Token(args) => token::run(&args),
+            Command::Healthcheck(args) => healthcheck::run(&args),
+        };
+        outcome.unwrap_or_else(|error| {
+            eprintln!("lockgate: {error:#}");
+            ExitCode::FAILURE
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for arguments in [
+            &["lockgate"][..],
+            &["lockgate", "fly"],
+            &["lockgate", "check"],
+            &["lockgate", "healthcheck"],
+            &["lockgate", "healthcheck", "http://h/", "--timeout", "11"],
+            &["lockgate", "token", "--role", "root"],
+            &["lockgate", "token", "--user-id", "-1"],
+            &["lockgate", "token", "--kind", "nonsense"],
+        ] {
+            assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_shows_every_command() {
+        let help = Cli::command().render_long_help().to_string();
+        for word in [
+            "check",
+            "token",
+            "healthcheck",
+            "LOCKGATE_CONFIG",
+            "Examples",
+        ] {
+            assert!(help.contains(word), "{word} is missing in:\n{help}");
+        }
+    }
+}
