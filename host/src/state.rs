@@ -123,7 +123,9 @@ impl State {
         let state = Arc::clone(self);
         every(RELOAD_PERIOD, &stop, move || {
             let state = Arc::clone(&state);
-            async move { drop(state.keys.reload(state.clock.now())) }
+            async move {
+                state.keys.reload(state.clock.now());
+            }
         });
         let state = Arc::clone(self);
         every(PING_PERIOD, &stop, move || {

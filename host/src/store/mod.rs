@@ -8,6 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+#[cfg(test)]
+pub(crate) mod away;
 pub mod embedded;
 pub mod file;
 pub mod redis;

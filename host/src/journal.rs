@@ -1,0 +1,183 @@
+//! What must hold although Redis is away or has evicted it: revocations, cut-offs,
+//! disabled users, rotation records. On the disk before the answer, dropped only
+//! when it ends, never for lack of room. It does not know what its keys mean.
+
+use std::sync::Arc;
+
+use redb::{ReadableTable, TableDefinition};
+
+use crate::store::file::{File, FileError};
+
+/// Key -> (end in unix seconds, value).
+const JOURNAL: TableDefinition<'static, &str, (u64, &[u8])> = TableDefinition::new("journal");
+/// Ended entries that one transaction deletes.
+const CLEAN_BATCH: usize = 1000;
+
+/// The journal in the process's own file.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    file: Arc<File>,
+}
+
+/// One live entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key, as in Redis.
+    pub key: String,
+    /// Unix seconds.
+    pub ends: u64,
+    /// The value, as in Redis.
+    pub value: Vec<u8>,
+}
+
+impl Journal {
+    /// The journal in `file`.
+    ///
+    /// # Errors
+    /// [`FileError`] if the table cannot be made.
+    pub async fn open(file: Arc<File>) -> Result<Journal, FileError> {
+        file.write(|transaction| Ok(drop(transaction.open_table(JOURNAL)?))).await?;
+        Ok(Journal { file })
+    }
+
+    /// The live values, in the order of the keys.
+    ///
+    /// # Errors
+    /// [`FileError`] if the file cannot be read.
+    pub fn get_many(&self, keys: &[String], now: u64) -> Result<Vec<Option<Vec<u8>>>, FileError> {
+        self.file.read(|transaction| {
+            let table = transaction.open_table(JOURNAL)?;
+            let mut values = Vec::with_capacity(keys.len());
+            for key in keys {
+                values.push(table.get(key.as_str())?.and_then(|found| {
+                    let (ends, value) = found.value();
+                    (ends > now).then(|| value.to_vec())
+                }));
+            }
+            Ok(values)
+        })
+    }
+
+    /// One live value.
+    ///
+    /// # Errors
+    /// [`FileError`] if the file cannot be read.
+    pub fn get(&self, key: &str, now: u64) -> Result<Option<Vec<u8>>, FileError> {
+        Ok(self.get_many(&[key.to_owned()], now)?.pop().flatten())
+    }
+
+    /// Keeps a value until `ends`; on the disk when this returns. What is there and
+    /// ends later keeps its end.
+    ///
+    /// # Errors
+    /// [`FileError`] if it could not be written; nothing has changed then.
+    pub async fn put(&self, key: String, value: Vec<u8>, ends: u64) -> Result<(), FileError> {
+        self.merge(key, ends, move |_| Some(value)).await
+    }
+
+    /// Replaces the value by what `merge` makes of the one that is there; none
+    /// leaves it.
+    ///
+    /// # Errors
+    /// As [`Journal::put`].
+    pub async fn merge(
+        &self,
+        key: String,
+        ends: u64,
+        merge: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Result<(), FileError> {
+        self.file
+            .write(move |transaction| {
+                let mut table = transaction.open_table(JOURNAL)?;
+                let (before, value) = match table.get(key.as_str())? {
+                    Some(found) => {
+                        let (ends, value) = found.value();
+                        (ends, merge(Some(value)))
+                    }
+                    None => (0, merge(None)),
+                };
+                if let Some(value) = value {
+                    table.insert(key.as_str(), (ends.max(before), value.as_slice()))?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Forgets a key.
+    ///
+    /// # Errors
+    /// As [`Journal::put`].
+    pub async fn remove(&self, key: String) -> Result<(), FileError> {
+        self.file
+            .write(move |transaction| {
+                transaction.open_table(JOURNAL)?.remove(key.as_str())?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The next live entries after the key `after`, in order; fewer than `limit`
+    /// means that these are the last.
+    ///
+    /// # Errors
+    /// [`FileError`] if the file cannot be read.
+    pub fn page(&self, after: &str, limit: usize, now: u64) -> Result<Vec<Entry>, FileError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.file.read(|transaction| {
+            let table = transaction.open_table(JOURNAL)?;
+            let mut entries = Vec::with_capacity(limit);
+            for entry in table.range::<&str>((Excluded(after), Unbounded))? {
+                let (key, found) = entry?;
+                let (ends, value) = found.value();
+                if ends <= now {
+                    continue;
+                }
+                let key = key.value().to_owned();
+                entries.push(Entry { key, ends, value: value.to_vec() });
+                if entries.len() == limit {
+                    break;
+                }
+            }
+            Ok(entries)
+        })
+    }
+
+    /// Deletes what has ended.
+    ///
+    /// # Errors
+    /// [`FileError`] if the file cannot be used.
+    pub async fn clean(&self, now: u64) -> Result<(), FileError> {
+        loop {
+            let ended = self.file.read(|transaction| {
+                let table = transaction.open_table(JOURNAL)?;
+                let mut ended = Vec::new();
+                for entry in table.iter()? {
+                    let (key, found) = entry?;
+                    if found.value().0 <= now {
+                        ended.push(key.value().to_owned());
+                        if ended.len() == CLEAN_BATCH {
+                            break;
+                        }
+                    }
+                }
+                Ok(ended)
+            })?;
+            if ended.is_empty() {
+                return Ok(());
+            }
+            self.file
+                .write(move |transaction| {
+                    let mut table = transaction.open_table(JOURNAL)?;
+                    for key in &ended {
+                        // It may have been written again since it was seen.
+                        if table.get(key.as_str())?.is_some_and(|found| found.value().0 <= now) {
+                            table.remove(key.as_str())?;
+                        }
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+    }
+}
