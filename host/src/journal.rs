@@ -36,7 +36,8 @@ impl Journal {
     /// # Errors
     /// [`FileError`] if the table cannot be made.
     pub async fn open(file: Arc<File>) -> Result<Journal, FileError> {
-        file.write(|transaction| Ok(drop(transaction.open_table(JOURNAL)?))).await?;
+        file.write(|transaction| Ok(drop(transaction.open_table(JOURNAL)?)))
+            .await?;
         Ok(Journal { file })
     }
 
@@ -134,7 +135,11 @@ impl Journal {
                     continue;
                 }
                 let key = key.value().to_owned();
-                entries.push(Entry { key, ends, value: value.to_vec() });
+                entries.push(Entry {
+                    key,
+                    ends,
+                    value: value.to_vec(),
+                });
                 if entries.len() == limit {
                     break;
                 }
@@ -171,7 +176,10 @@ impl Journal {
                     let mut table = transaction.open_table(JOURNAL)?;
                     for key in &ended {
                         // It may have been written again since it was seen.
-                        if table.get(key.as_str())?.is_some_and(|found| found.value().0 <= now) {
+                        if table
+                            .get(key.as_str())?
+                            .is_some_and(|found| found.value().0 <= now)
+                        {
                             table.remove(key.as_str())?;
                         }
                     }

@@ -73,7 +73,9 @@ fn cut(issued_at: Option<u64>, cut_off: u64, now: u64) -> bool {
 
 /// True if the user's own session record was marked invalid by another server.
 fn invalidated(record: &[u8], user_id: u32) -> bool {
-    let Ok(record) = serde_json::from_slice::<Value>(record) else { return false };
+    let Ok(record) = serde_json::from_slice::<Value>(record) else {
+        return false;
+    };
     record.get("user_id").and_then(Value::as_u64) == Some(u64::from(user_id))
         && record.get("status").and_then(Value::as_str) == Some("invalidated")
 }
@@ -142,12 +144,17 @@ impl Revocations {
     ) -> Result<bool, FileError> {
         let now = self.clock.now();
         let ends = expires_at
-            .map_or(now.saturating_add(LONGEST), |exp| exp.saturating_add(LEEWAY))
+            .map_or(now.saturating_add(LONGEST), |exp| {
+                exp.saturating_add(LEEWAY)
+            })
             .max(now + 1);
         let short = token_sha256.get(..32).unwrap_or(token_sha256);
-        let caches =
-            [format!("session_validation:{short}"), format!("token_validation:{short}")];
-        self.revoke(token_key(token_sha256), ends, &caches, store).await
+        let caches = [
+            format!("session_validation:{short}"),
+            format!("token_validation:{short}"),
+        ];
+        self.revoke(token_key(token_sha256), ends, &caches, store)
+            .await
     }
 
     /// Revokes every token of the session. True: the store has it too.
@@ -162,7 +169,8 @@ impl Revocations {
     ) -> Result<bool, FileError> {
         let ends = self.clock.now().saturating_add(LONGEST);
         let caches = [format!("user_auth:{user_id}")];
-        self.revoke(session_key(user_id, session_id), ends, &caches, store).await
+        self.revoke(session_key(user_id, session_id), ends, &caches, store)
+            .await
     }
 
     async fn revoke(
@@ -200,7 +208,9 @@ impl Revocations {
             Some(before.max(cut_off).to_string().into_bytes())
         };
         self.journal.merge(key.clone(), ends, latest).await?;
-        let stored = raise(&key, cut_off, seconds(ends, self.clock.now()), store).await.is_ok();
+        let stored = raise(&key, cut_off, seconds(ends, self.clock.now()), store)
+            .await
+            .is_ok();
         if stored {
             let _ = store.delete(&[format!("user_auth:{user_id}")]).await;
         }
@@ -218,7 +228,11 @@ impl Revocations {
             let now = self.clock.now();
             let page = self.journal.page(&after, PAGE, now)?;
             let keys: Vec<String> = page.iter().map(|entry| entry.key.clone()).collect();
-            let stored = if keys.is_empty() { Vec::new() } else { store.get_many(&keys).await? };
+            let stored = if keys.is_empty() {
+                Vec::new()
+            } else {
+                store.get_many(&keys).await?
+            };
             for (entry, there) in page.iter().zip(stored) {
                 restore(entry, there.as_deref(), now, store).await?;
             }
@@ -238,14 +252,18 @@ async fn restore(
     store: &dyn Store,
 ) -> Result<(), Error> {
     let ttl = seconds(entry.ends, now);
-    let wanted = entry.key.strip_prefix(USER_PREFIX).and_then(|_| cut_off(&entry.value));
+    let wanted = entry
+        .key
+        .strip_prefix(USER_PREFIX)
+        .and_then(|_| cut_off(&entry.value));
     match (wanted, there) {
         (Some(at), there) if there.and_then(cut_off).is_none_or(|stored| stored < at) => {
             raise(&entry.key, at, ttl, store).await
         }
-        (None, None) if !entry.key.starts_with(LOCAL_PREFIX) => {
-            store.set(&entry.key, &entry.value, ttl, Condition::IfAbsent).await.map(drop)
-        }
+        (None, None) if !entry.key.starts_with(LOCAL_PREFIX) => store
+            .set(&entry.key, &entry.value, ttl, Condition::IfAbsent)
+            .await
+            .map(drop),
         _ => Ok(()),
     }
 }
@@ -301,7 +319,13 @@ mod tests {
         let journal = Journal::open(open("journal")).await.unwrap();
         let store = Embedded::open(open("store"), clock.clone()).await.unwrap();
         let revocations = Revocations::new(journal, clock.clone());
-        Bench { _folder: folder, clock, revocations, store, away: crate::store::away::Away }
+        Bench {
+            _folder: folder,
+            clock,
+            revocations,
+            store,
+            away: crate::store::away::Away,
+        }
     }
 
     fn subject() -> Subject {
@@ -330,23 +354,56 @@ mod tests {
 
     #[tokio::test]
     async fn tokens_sessions_and_users_are_refused_by_either_side() {
-        let other_session = Subject { session_id: "s-2".into(), ..subject() };
-        let other_token = Subject { token_sha256: "cd".repeat(32), ..subject() };
-        let other_user = Subject { user_id: 43, ..subject() };
+        let other_session = Subject {
+            session_id: "s-2".into(),
+            ..subject()
+        };
+        let other_token = Subject {
+            token_sha256: "cd".repeat(32),
+            ..subject()
+        };
+        let other_user = Subject {
+            user_id: 43,
+            ..subject()
+        };
 
         let bench = bench().await;
         let hash = subject().token_sha256;
-        assert!(bench.revocations.revoke_token(&hash, None, &bench.store).await.unwrap());
+        assert!(
+            bench
+                .revocations
+                .revoke_token(&hash, None, &bench.store)
+                .await
+                .unwrap()
+        );
         assert_eq!(bench.revoked(&subject()).await, (true, true));
         assert_eq!(bench.revoked(&other_token).await, (false, false));
 
-        assert!(!bench.revocations.revoke_session(42, "s-1", &bench.away).await.unwrap());
+        assert!(
+            !bench
+                .revocations
+                .revoke_session(42, "s-1", &bench.away)
+                .await
+                .unwrap()
+        );
         assert_eq!(bench.revoked(&other_token).await, (true, true));
-        let elsewhere = Subject { user_id: 43, ..other_token.clone() };
+        let elsewhere = Subject {
+            user_id: 43,
+            ..other_token.clone()
+        };
         assert_eq!(bench.revoked(&elsewhere).await, (false, false));
 
-        assert!(bench.revocations.revoke_user(43, NOW - 100, &bench.store).await.unwrap());
-        let fresh = Subject { token_sha256: "ef".repeat(32), ..other_user };
+        assert!(
+            bench
+                .revocations
+                .revoke_user(43, NOW - 100, &bench.store)
+                .await
+                .unwrap()
+        );
+        let fresh = Subject {
+            token_sha256: "ef".repeat(32),
+            ..other_user
+        };
         assert_eq!(bench.revoked(&fresh).await, (true, true));
         drop(other_session);
     }
@@ -369,11 +426,21 @@ mod tests {
     async fn an_earlier_cut_off_replaces_no_later_one() {
         let bench = bench().await;
         for at in [NOW - 100, NOW - 50, NOW - 200] {
-            bench.revocations.revoke_user(42, at, &bench.store).await.unwrap();
+            bench
+                .revocations
+                .revoke_user(42, at, &bench.store)
+                .await
+                .unwrap();
         }
-        let young = Subject { issued_at: Some(NOW - 50), ..subject() };
+        let young = Subject {
+            issued_at: Some(NOW - 50),
+            ..subject()
+        };
         assert_eq!(bench.revoked(&young).await, (true, true));
-        let younger = Subject { issued_at: Some(NOW - 49), ..subject() };
+        let younger = Subject {
+            issued_at: Some(NOW - 49),
+            ..subject()
+        };
         assert_eq!(bench.revoked(&younger).await, (false, false));
     }
 
@@ -382,11 +449,22 @@ mod tests {
         let bench = bench().await;
         let exp = Some(NOW + 100);
         let hash = subject().token_sha256;
-        bench.revocations.revoke_token(&hash, exp, &bench.away).await.unwrap();
-        bench.revocations.revoke_user(42, NOW, &bench.away).await.unwrap();
+        bench
+            .revocations
+            .revoke_token(&hash, exp, &bench.away)
+            .await
+            .unwrap();
+        bench
+            .revocations
+            .revoke_user(42, NOW, &bench.away)
+            .await
+            .unwrap();
         assert_eq!(bench.store.get(&token_key(&hash)).await.unwrap(), None);
         bench.revocations.repair(&bench.store).await.unwrap();
-        assert_eq!(bench.store.get(&token_key(&hash)).await.unwrap(), Some(b"1".to_vec()));
+        assert_eq!(
+            bench.store.get(&token_key(&hash)).await.unwrap(),
+            Some(b"1".to_vec())
+        );
         let stored = bench.store.get(&user_key(42)).await.unwrap();
         assert_eq!(stored, Some(NOW.to_string().into_bytes()));
         // And no longer than it has to.
@@ -399,7 +477,11 @@ mod tests {
         let bench = bench().await;
         for session in 0..(2 * PAGE + 3) {
             let name = format!("s-{session}");
-            bench.revocations.revoke_session(1, &name, &bench.away).await.unwrap();
+            bench
+                .revocations
+                .revoke_session(1, &name, &bench.away)
+                .await
+                .unwrap();
         }
         bench.revocations.repair(&bench.store).await.unwrap();
         for session in 0..(2 * PAGE + 3) {
@@ -420,7 +502,9 @@ mod tests {
             ("[]", false),
         ] {
             let bench = bench().await;
-            let set = bench.store.set("session:s-1", record.as_bytes(), 60, Condition::Always);
+            let set = bench
+                .store
+                .set("session:s-1", record.as_bytes(), 60, Condition::Always);
             set.await.unwrap();
             let verdict = bench.revocations.check(&subject(), &bench.store).await;
             assert_eq!(verdict.revoked, expected, "{record}");

@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::journal::Journal;
 use crate::keys::{Keys, RELOAD_PERIOD};
+use crate::revocation::Revocations;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::file::{File, FileError, OpenError};
@@ -17,6 +19,11 @@ use crate::store::redis::{Redis, SetupError};
 
 /// How often Redis is asked for a sign of life.
 const PING_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often what Redis has lost is written there again.
+const REPAIR_PERIOD: Duration = Duration::from_secs(30);
+/// How often ended entries are dropped.
+const CLEAN_PERIOD: Duration = Duration::from_secs(300);
 
 /// Why the state could not be built. Each is a fault of the set-up, not of a request.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +64,8 @@ pub struct State {
     config: Arc<Config>,
     clock: Clock,
     keys: Keys,
-    file: Arc<File>,
+    journal: Journal,
+    revocations: Revocations,
     shared: Shared,
 }
 
@@ -91,12 +99,15 @@ impl State {
             Some(settings) => Shared::Redis(Arc::new(Redis::open(settings)?)),
             None => Shared::Embedded(Embedded::open(Arc::clone(&file), clock.clone()).await?),
         };
+        let journal = Journal::open(Arc::clone(&file)).await?;
+        let revocations = Revocations::new(journal.clone(), clock.clone());
         let keys = Keys::load(&config.jwt, clock.now());
         Ok(Arc::new(State {
             config,
             clock,
             keys,
-            file,
+            journal,
+            revocations,
             shared,
         }))
     }
@@ -128,14 +139,47 @@ impl State {
             }
         });
         let state = Arc::clone(self);
+        every(REPAIR_PERIOD, &stop, move || {
+            let state = Arc::clone(&state);
+            async move { state.repair().await }
+        });
+        let state = Arc::clone(self);
+        every(CLEAN_PERIOD, &stop, move || {
+            let state = Arc::clone(&state);
+            async move { state.clean().await }
+        });
+        let state = Arc::clone(self);
         every(PING_PERIOD, &stop, move || {
             let state = Arc::clone(&state);
             async move {
-                if let Shared::Redis(redis) = &state.shared {
-                    redis.ping().await;
+                let Shared::Redis(redis) = &state.shared else {
+                    return;
+                };
+                let before = redis.connected();
+                if redis.ping().await && !before {
+                    state.repair().await;
                 }
             }
         });
+    }
+
+    /// Brings into Redis what it has lost or missed.
+    async fn repair(&self) {
+        let Some(redis) = self.redis().filter(|redis| redis.connected()) else {
+            return;
+        };
+        if let Err(error) = self.revocations.repair(redis).await {
+            tracing::warn!(%error, "not everything could be carried over to redis");
+        }
+    }
+
+    /// Drops what has ended from the embedded file.
+    async fn clean(&self) {
+        if let Shared::Embedded(embedded) = &self.shared {
+            // The file reports its own faults.
+            let _ = embedded.clean().await;
+        }
+        let _ = self.journal.clean(self.clock.now()).await;
     }
 
     /// True if a usable JWT secret is loaded.
@@ -146,6 +190,11 @@ impl State {
     /// The clock that judges tokens and times to live.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The revoked tokens, sessions and users.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// The signing keys.

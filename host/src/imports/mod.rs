@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 mod jwt;
 mod redis;
+mod revocations;
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -155,6 +156,6 @@ pub fn add_to_linker<T: Send + 'static>(
             })*
         };
     }
-    link!("jwt" => jwt, "redis" => redis);
+    link!("jwt" => jwt, "redis" => redis, "revocations" => revocations);
     Ok(())
 }

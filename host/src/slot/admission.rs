@@ -59,7 +59,7 @@ impl Drop for Waiting<'_> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn full_then_queued_then_refused() {
         let admission = Arc::new(Admission::new(1, 1));
         let first = admission.enter().await.unwrap();
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(admission.waiting.load(Ordering::Relaxed), 0);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn nobody_waits_for_ever() {
         let admission = Admission::new(1, 1);
         let _first = admission.enter().await.unwrap();
