@@ -2,9 +2,9 @@
 //! is, the host says.
 
 use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
-use time::OffsetDateTime;
 
 /// The last second that has a four-digit year.
 pub const MAX: u64 = 253_402_300_799;

@@ -64,16 +64,14 @@ pub mod token;
 #[allow(
     missing_docs,
     unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     reason = "generated from wit/, which is documented"
 )]
-#[allow(
-    clippy::all,
-    clippy::pedantic,
-    clippy::unwrap_used,
-    clippy::indexing_slicing
-)]
-#[allow(clippy::panic, clippy::expect_used, reason = "generated")]
-#[allow(unsafe_op_in_unsafe_fn, reason = "generated")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",

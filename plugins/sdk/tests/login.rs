@@ -1,5 +1,7 @@
 //! Routing, tokens and logins through the front door, against the scripted host.
 
+#![allow(clippy::indexing_slicing, reason = "a missing field fails the test")]
+
 use lockgate_sdk::authenticate::Policy;
 use lockgate_sdk::double::{Call, Double, NOW};
 use lockgate_sdk::wit::{jwt, peers, users};

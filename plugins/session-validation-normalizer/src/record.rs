@@ -185,7 +185,9 @@ impl Known {
 /// Whether looking at a session also notes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Write nothing.
+    /// Write nothing, not even that an emergency record was looked at.
+    Silent,
+    /// Change nothing.
     Read,
     /// Create a missing record and note the activity.
     Note,
@@ -202,7 +204,7 @@ pub(crate) fn consult<H: Host>(host: &H, login: &Login, access: Access) -> Resul
     let key = key(&login.session_id);
     let value = match host.redis_get(&key) {
         Ok(value) => value,
-        Err(redis::Error::Unavailable) => return Ok(without_store(host, login, now)),
+        Err(redis::Error::Unavailable) => return Ok(without_store(host, login, access, now)),
         // Another type of value is not a record; what is not granted is not looked at.
         Err(_) => return Ok(Known::by_token(login, now)),
     };
@@ -288,8 +290,11 @@ fn list<H: Host>(host: &H, login: &Login) -> bool {
     )
 }
 
-fn without_store<H: Host>(host: &H, login: &Login, now: u64) -> Known {
-    let found = host.fallback_find(login.user_id).ok().flatten();
+fn without_store<H: Host>(host: &H, login: &Login, access: Access, now: u64) -> Known {
+    let found = match access {
+        Access::Silent => None,
+        Access::Read | Access::Note => host.fallback_find(login.user_id).ok().flatten(),
+    };
     let own = found.filter(|session| session.session_id == login.session_id);
     let known = own.map_or_else(
         || Known::by_token(login, now),

@@ -51,7 +51,7 @@ fn from_peer(request: &Request) -> bool {
 /// The session's record, and a copy for emergencies.
 fn look<H: Host>(host: &H, request: &Request, login: Login) -> Result<(Login, Known), Refusal> {
     let access = if from_peer(request) {
-        Access::Read
+        Access::Silent
     } else {
         Access::Note
     };
