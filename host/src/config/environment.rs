@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::ConfigError;
-use super::defaults::SERVICES;
 use super::file::File;
+use super::services::SERVICES;
 
 /// Writes every known variable over the file's value.
 pub(super) fn apply(

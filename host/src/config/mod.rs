@@ -5,8 +5,9 @@
 mod defaults;
 mod environment;
 mod file;
+mod services;
 
-pub use defaults::SERVICES;
+pub use services::SERVICES;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

@@ -1,0 +1,383 @@
+//! What each service may use, see and spend: its grants, its limits and its
+//! component's settings. By default that is the least that its endpoints need.
+
+use std::time::Duration;
+
+use super::{ConfigError, Grants, Limits, ServiceConfig, file};
+
+/// The shipped services with their ports, in the order of the ports.
+pub const SERVICES: [(&str, u16); 5] = [
+    ("jwt-token-adapter", 8025),
+    ("session-validation-normalizer", 8026),
+    ("fallback-session-provider", 8027),
+    ("websocket-auth-gateway", 8028),
+    ("service-boundary-coordinator", 8029),
+];
+
+/// The interfaces that can be granted.
+const INTERFACES: [&str; 12] = [
+    "breakers",
+    "counters",
+    "csrf",
+    "events",
+    "fallback",
+    "jwt",
+    "limiter",
+    "peers",
+    "redis",
+    "revocations",
+    "sockets",
+    "users",
+];
+
+/// Longest time that a component may take, whatever the file says: no answer may
+/// take more than 5 s.
+const WALL_MAX: Duration = Duration::from_millis(4500);
+pub(super) fn services(file: &file::File) -> Result<Vec<ServiceConfig>, ConfigError> {
+    let own = file
+        .services
+        .keys()
+        .filter(|name| !SERVICES.iter().any(|(known, _)| known == name));
+    let mut names: Vec<&str> = SERVICES.iter().map(|(name, _)| *name).collect();
+    names.extend(own.map(String::as_str));
+    let mut services = Vec::new();
+    for name in names {
+        services.push(service(file, name)?);
+    }
+    if let Some(only) = file.service.as_deref() {
+        services
+            .retain(|service| only == service.name || only == format!("{}-service", service.name));
+        if services.is_empty() {
+            let known = SERVICES.map(|(name, _)| name).join(", ");
+            let problem = format!("{only:?} is not a service; the services are {known}");
+            return Err(ConfigError::value("SERVICE_NAME", problem));
+        }
+    }
+    distinct_ports(&services)?;
+    Ok(services)
+}
+
+fn distinct_ports(services: &[ServiceConfig]) -> Result<(), ConfigError> {
+    for (index, service) in services.iter().enumerate() {
+        let other = services
+            .iter()
+            .take(index)
+            .find(|other| other.port == service.port);
+        if let Some(other) = other.filter(|other| other.port != 0) {
+            let problem = format!("port {} is also the port of {}", service.port, other.name);
+            return Err(ConfigError::value(
+                format!("services.{}", service.name),
+                problem,
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn service(file: &file::File, name: &str) -> Result<ServiceConfig, ConfigError> {
+    let key = format!("services.{name}");
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) || name.ends_with("-service")
+    {
+        let problem =
+            "a service's name is made of a-z, 0-9 and hyphens and does not end in -service";
+        return Err(ConfigError::value(key, problem));
+    }
+    let raw = file.services.get(name).cloned().unwrap_or_default();
+    let known = SERVICES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, port)| *port);
+    let Some(port) = raw.port.or(known) else {
+        return Err(ConfigError::value(
+            key,
+            "a service that is not one of the five needs a port",
+        ));
+    };
+    let reported_name = file
+        .service
+        .clone()
+        .unwrap_or_else(|| format!("{name}-service"));
+    let mut env = guest_environment(file, name, port, &reported_name);
+    for (variable, value) in &raw.env {
+        env.retain(|(known, _)| known != variable);
+        env.push((variable.clone(), value.clone()));
+    }
+    Ok(ServiceConfig {
+        grants: raw
+            .grants
+            .map_or_else(|| Ok(grants(name)), |raw| checked_grants(&key, raw))?,
+        limits: limits(&key, name, &raw.limits)?,
+        dependencies: dependencies(name)
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect(),
+        name: name.to_owned(),
+        reported_name,
+        port,
+        env,
+    })
+}
+
+fn dependencies(name: &str) -> &'static [&'static str] {
+    match name {
+        "session-validation-normalizer" => &["redis", "database"],
+        "websocket-auth-gateway" => &["redis", "chat_service"],
+        _ => &["redis"],
+    }
+}
+
+/// The settings that this service's component reads, and no others.
+fn guest_environment(
+    file: &file::File,
+    name: &str,
+    port: u16,
+    reported: &str,
+) -> Vec<(String, String)> {
+    let mut env = vec![
+        ("SERVICE_NAME".to_owned(), reported.to_owned()),
+        ("SERVICE_PORT".to_owned(), port.to_string()),
+        (
+            "LOG_LEVEL".to_owned(),
+            file.log.level.clone().unwrap_or_else(|| "INFO".to_owned()),
+        ),
+    ];
+    let mut set = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            env.push((name.to_owned(), value));
+        }
+    };
+    let flag = |value: Option<bool>, default: bool| Some(value.unwrap_or(default).to_string());
+    if matches!(name, "jwt-token-adapter" | "service-boundary-coordinator") {
+        set("ENVIRONMENT", file.environment.clone());
+        set("DOMAIN", file.domain.clone());
+    }
+    if name == "jwt-token-adapter" {
+        set("DEFAULT_CHAT_MODEL", file.chat.default_model.clone());
+        set(
+            "REFRESH_ACCEPT_UNMARKED",
+            flag(file.jwt.accept_unmarked, true),
+        );
+    }
+    if name != "service-boundary-coordinator" && SERVICES.iter().any(|(known, _)| *known == name) {
+        set(
+            "JWT_ALLOW_MISSING_EXP",
+            flag(file.jwt.allow_missing_exp, false),
+        );
+    }
+    if name == "fallback-session-provider" {
+        let fallback = &file.fallback;
+        set("FALLBACK_AUTH_ENABLED", flag(fallback.enabled, true));
+        let level = fallback.security_level.clone();
+        set(
+            "FALLBACK_SECURITY_LEVEL",
+            Some(level.unwrap_or_else(|| "strict".to_owned())),
+        );
+        set(
+            "FALLBACK_RATE_LIMIT",
+            Some(fallback.rate_limit.unwrap_or(10).to_string()),
+        );
+        set(
+            "FALLBACK_ONLY_ON_OUTAGE",
+            flag(fallback.only_on_outage, false),
+        );
+    }
+    env
+}
+
+fn limits(key: &str, name: &str, raw: &file::Limits) -> Result<Limits, ConfigError> {
+    let key = |field: &str| format!("{key}.limits.{field}");
+    // Validation may never take more than 2 s, a second run included.
+    let quick = matches!(name, "jwt-token-adapter" | "session-validation-normalizer");
+    let (cpu, wall) = if quick { (600, 1500) } else { (1000, 4500) };
+    // A 503 of the session check logs users out, so it gets a longer queue.
+    let queue = if name == "session-validation-normalizer" {
+        1024
+    } else {
+        256
+    };
+    let wall = Duration::from_millis(at_least(&key("wall_ms"), raw.wall_ms, wall, 1)?);
+    if wall > WALL_MAX {
+        return Err(ConfigError::value(
+            key("wall_ms"),
+            format!("must be at most {}", WALL_MAX.as_millis()),
+        ));
+    }
+    Ok(Limits {
+        memory: at_least(&key("memory_bytes"), raw.memory_bytes, 32 << 20, 1 << 16)?,
+        table_elements: raw.table_elements.unwrap_or(20_000),
+        cpu: Duration::from_millis(at_least(&key("cpu_ms"), raw.cpu_ms, cpu, 1)?),
+        wall,
+        host_calls: raw.host_calls.unwrap_or(256),
+        request_body: raw.request_body_bytes.unwrap_or(64 << 10),
+        response_body: raw.response_body_bytes.unwrap_or(1 << 20),
+        response_headers: raw.response_headers.unwrap_or(64),
+        value: raw.value_bytes.unwrap_or(256 << 10),
+        log_lines: raw.log_lines.unwrap_or(64),
+        log_bytes: raw.log_bytes.unwrap_or(16 << 10),
+        in_flight: at_least(&key("in_flight"), raw.in_flight, 64, 1)?,
+        queue: raw.queue.unwrap_or(queue),
+        reuse: at_least(&key("reuse"), raw.reuse, 128, 1)?,
+        warm: raw.warm.unwrap_or(2),
+    })
+}
+
+fn checked_grants(key: &str, raw: file::Grants) -> Result<Grants, ConfigError> {
+    if let Some(unknown) = raw
+        .interfaces
+        .iter()
+        .find(|name| !INTERFACES.contains(&name.as_str()))
+    {
+        let problem = format!(
+            "{unknown:?} is not an interface; they are {}",
+            INTERFACES.join(", ")
+        );
+        return Err(ConfigError::value(
+            format!("{key}.grants.interfaces"),
+            problem,
+        ));
+    }
+    if let Some(unknown) = raw
+        .peers
+        .iter()
+        .find(|name| !SERVICES.iter().any(|(known, _)| known == name))
+    {
+        return Err(ConfigError::value(
+            format!("{key}.grants.peers"),
+            format!("{unknown:?} is not a service"),
+        ));
+    }
+    Ok(Grants {
+        interfaces: raw.interfaces.into_iter().collect(),
+        reissue: raw.reissue,
+        revoke: raw.revoke,
+        redis_read: raw.redis_read,
+        redis_write: raw.redis_write,
+        peers: raw.peers.into_iter().collect(),
+    })
+}
+
+fn grants(name: &str) -> Grants {
+    let (interfaces, peers): (&[&str], &[&str]) = match name {
+        "jwt-token-adapter" => (
+            &[
+                "counters",
+                "csrf",
+                "events",
+                "jwt",
+                "peers",
+                "revocations",
+                "sockets",
+                "users",
+            ],
+            &[],
+        ),
+        "session-validation-normalizer" => (
+            &[
+                "counters",
+                "fallback",
+                "jwt",
+                "peers",
+                "redis",
+                "revocations",
+                "users",
+            ],
+            &[],
+        ),
+        "fallback-session-provider" => (
+            &[
+                "csrf",
+                "fallback",
+                "jwt",
+                "limiter",
+                "peers",
+                "revocations",
+                "users",
+            ],
+            &["session-validation-normalizer"],
+        ),
+        "websocket-auth-gateway" => (
+            &[
+                "counters",
+                "jwt",
+                "peers",
+                "redis",
+                "revocations",
+                "sockets",
+                "users",
+            ],
+            &[],
+        ),
+        "service-boundary-coordinator" => (
+            &[
+                "breakers",
+                "counters",
+                "csrf",
+                "events",
+                "fallback",
+                "jwt",
+                "peers",
+                "redis",
+                "revocations",
+                "sockets",
+                "users",
+            ],
+            &[
+                "jwt-token-adapter",
+                "session-validation-normalizer",
+                "fallback-session-provider",
+                "websocket-auth-gateway",
+            ],
+        ),
+        _ => (&[], &[]),
+    };
+    let (read, write): (&[&str], &[&str]) = match name {
+        "session-validation-normalizer" => (
+            &["session:*", "user_sessions:*"],
+            &["session:*", "user_sessions:*"],
+        ),
+        "websocket-auth-gateway" => (&["user_sessions:*"], &["lockgate:ws-ticket:*"]),
+        // The last three are caches of the main API: deleted on revocation.
+        "service-boundary-coordinator" => (
+            &["session:*", "user_sessions:*"],
+            &[
+                "session:*",
+                "user_sessions:*",
+                "session_validation:*",
+                "token_validation:*",
+                "user_auth:*",
+            ],
+        ),
+        _ => (&[], &[]),
+    };
+    let owned = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    Grants {
+        interfaces: owned(interfaces).into_iter().collect(),
+        reissue: name == "jwt-token-adapter",
+        revoke: matches!(name, "jwt-token-adapter" | "service-boundary-coordinator"),
+        redis_read: owned(read),
+        redis_write: owned(write),
+        peers: owned(peers).into_iter().collect(),
+    }
+}
+
+/// The given value, or the default; an error if it is too small.
+pub(super) fn at_least<T: PartialOrd + std::fmt::Display>(
+    name: &str,
+    given: Option<T>,
+    default: T,
+    least: T,
+) -> Result<T, ConfigError> {
+    match given {
+        Some(value) if value < least => Err(ConfigError::value(
+            name,
+            format!("must be at least {least}, not {value}"),
+        )),
+        other => Ok(other.unwrap_or(default)),
+    }
+}
