@@ -2,12 +2,10 @@
 //! status for each of the five services. It decides; it asks nobody and knows
 //! nothing of HTTP.
 
-use std::collections::BTreeMap;
-
 use lockgate_sdk::clock::Time;
 use lockgate_sdk::wit::breakers::{Breaker, State};
 use lockgate_sdk::wit::peers::{Peer, Reachability, Status as Probed};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// This service's name in answers.
 pub(crate) const OWN_NAME: &str = "service_boundary_coordinator";
@@ -127,6 +125,21 @@ pub(crate) struct BreakerReport {
     retry_at: Option<Time>,
 }
 
+/// Values by name, in order; written as one JSON object.
+pub(crate) struct Named<'a, T>(Vec<(&'a str, T)>);
+
+impl<'a, T> FromIterator<(&'a str, T)> for Named<'a, T> {
+    fn from_iter<I: IntoIterator<Item = (&'a str, T)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+}
+
+impl<T: Serialize> Serialize for Named<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
 /// The five services, and Redis, as one picture.
 pub(crate) struct Picture {
     /// In the order of [`SERVICES`].
@@ -191,7 +204,7 @@ impl Picture {
     }
 
     /// `services` of the answers, by name.
-    pub(crate) fn services(&self) -> BTreeMap<&'static str, ServiceReport> {
+    pub(crate) fn services(&self) -> Named<'static, ServiceReport> {
         let report = |entry: &Entry| ServiceReport {
             status: entry.status,
             check: entry.check.clone(),
@@ -203,7 +216,7 @@ impl Picture {
     }
 
     /// `circuit_breakers` of the answers, by name.
-    pub(crate) fn circuit_breakers(&self) -> BTreeMap<&str, BreakerReport> {
+    pub(crate) fn circuit_breakers(&self) -> Named<'_, BreakerReport> {
         let report = |breaker: &Breaker| BreakerReport {
             state: word(breaker.state),
             failures: breaker.failures,
@@ -217,7 +230,7 @@ impl Picture {
     }
 
     /// The state of each breaker in one word, by name.
-    pub(crate) fn breaker_states(&self) -> BTreeMap<&str, &'static str> {
+    pub(crate) fn breaker_states(&self) -> Named<'_, &'static str> {
         self.breakers
             .iter()
             .map(|breaker| (breaker.name.as_str(), word(breaker.state)))

@@ -1,12 +1,10 @@
 //! The answers that only look: health, integration, status and services. They are
 //! built from one [`Picture`]; nothing here writes or waits.
 
-use std::collections::BTreeMap;
-
 use lockgate_sdk::clock::Time;
 use serde::Serialize;
 
-use crate::integration::{BreakerReport, Picture, RedisConnection, ServiceReport, Status};
+use crate::integration::{BreakerReport, Named, Picture, RedisConnection, ServiceReport, Status};
 
 /// Answer of `GET /api/v1/health/integration`. The front end reads the first five
 /// fields, as plain strings.
@@ -21,8 +19,8 @@ pub(crate) struct Integration<'a> {
     redis_connection: RedisConnection,
     degraded: bool,
     timestamp: Time,
-    services: BTreeMap<&'static str, ServiceReport>,
-    circuit_breakers: BTreeMap<&'a str, BreakerReport>,
+    services: Named<'static, ServiceReport>,
+    circuit_breakers: Named<'a, BreakerReport>,
 }
 
 /// Makes the answer of `GET /api/v1/health/integration`.
@@ -60,8 +58,8 @@ pub(crate) struct Counted {
 #[derive(Serialize)]
 pub(crate) struct CoordinatorStatus<'a> {
     status: &'static str,
-    services: BTreeMap<&'static str, ServiceReport>,
-    circuit_breakers: BTreeMap<&'a str, BreakerReport>,
+    services: Named<'static, ServiceReport>,
+    circuit_breakers: Named<'a, BreakerReport>,
     coordination_stats: Stats<'a>,
     degraded: bool,
     timestamp: Time,
@@ -77,7 +75,7 @@ struct Stats<'a> {
     service_count: usize,
     healthy_services: usize,
     failed_services: usize,
-    circuit_breaker_states: BTreeMap<&'a str, &'static str>,
+    circuit_breaker_states: Named<'a, &'static str>,
     overall_health: &'static str,
 }
 
