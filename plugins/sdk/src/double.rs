@@ -196,6 +196,14 @@ impl Double {
         }
     }
 
+    fn set_up(&self, key: &str) -> Result<(), redis::Error> {
+        self.up()?;
+        if self.values.borrow().contains_key(key) {
+            return Err(redis::Error::WrongType);
+        }
+        Ok(())
+    }
+
     fn record(&self, draft: &fallback::Draft) -> fallback::Session {
         let now = self.now.get();
         fallback::Session {

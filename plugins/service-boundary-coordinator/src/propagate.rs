@@ -199,29 +199,35 @@ fn end<H: Host>(host: &H, change: &Change<'_>) -> Result<(), Error> {
     let set = records::sessions_key(change.user_id);
     let sessions = match change.session_id {
         Some(id) => vec![id.to_owned()],
-        None => {
-            let mut members = host.redis_set_members(&set)?;
-            members.extend(session_of(change).map(str::to_owned));
-            members.retain(|id| usable_session_id(id));
-            members
-        }
+        None => all_sessions(host, change, &set)?,
     };
+    let hash = change.token.map(|token| token.token_sha256.as_str());
     let mut keys = vec![records::login_key(change.user_id)];
-    keys.extend(records::cache_keys(
-        change.user_id,
-        change.token.map(|token| token.token_sha256.as_str()),
-    ));
+    keys.extend(records::cache_keys(change.user_id, hash));
     keys.extend(own_keys(host, change.user_id, &sessions)?);
-    match change.session_id {
-        Some(id) => {
-            host.redis_set_remove(&set, id)?;
-        }
-        None => keys.push(set),
+    if change.session_id.is_none() {
+        keys.push(set.clone());
     }
     for batch in keys.chunks(BATCH) {
         host.redis_delete(batch)?;
     }
-    Ok(())
+    match change.session_id.map(|id| host.redis_set_remove(&set, id)) {
+        // What is not a set holds no session.
+        None | Some(Ok(_) | Err(Error::WrongType)) => Ok(()),
+        Some(Err(error)) => Err(error),
+    }
+}
+
+/// The user's sessions, as far as anybody knows, and that of the user's token.
+fn all_sessions<H: Host>(host: &H, change: &Change<'_>, set: &str) -> Result<Vec<String>, Error> {
+    let mut sessions = match host.redis_set_members(set) {
+        Ok(members) => members,
+        Err(Error::WrongType) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    sessions.extend(session_of(change).map(str::to_owned));
+    sessions.retain(|id| usable_session_id(id));
+    Ok(sessions)
 }
 
 /// The keys of these sessions, but for those that hold another user's record.

@@ -8,7 +8,7 @@ use lockgate_sdk::authenticate::{Login, Policy, Refusal, authenticate};
 use lockgate_sdk::clock::Time;
 use lockgate_sdk::identity::usable_session_id;
 use lockgate_sdk::token::presented;
-use lockgate_sdk::wit::redis::Condition;
+use lockgate_sdk::wit::redis::{Condition, Error};
 use lockgate_sdk::wit::revocations::Subject;
 use lockgate_sdk::{Answer, Fault, Host, Request, guard};
 use serde::{Deserialize, Serialize};
@@ -143,8 +143,8 @@ fn session<H: Host>(host: &H, login: &Login, wanted: Option<String>) -> (String,
                 (wanted, true)
             }
         }
-        Ok(false) => (own(), true),
-        Err(_) => (own(), false),
+        Err(Error::Unavailable) => (own(), false),
+        Ok(false) | Err(_) => (own(), true),
     }
 }
 

@@ -189,7 +189,7 @@ impl Host for Double {
     }
 
     fn redis_set_add(&self, key: &str, member: &str, _ttl: u32) -> Result<bool, redis::Error> {
-        self.up()?;
+        self.set_up(key)?;
         self.note("set_add", key);
         Ok(self
             .sets
@@ -200,7 +200,7 @@ impl Host for Double {
     }
 
     fn redis_set_remove(&self, key: &str, member: &str) -> Result<bool, redis::Error> {
-        self.up()?;
+        self.set_up(key)?;
         self.note("set_remove", key);
         Ok(self
             .sets
@@ -210,7 +210,7 @@ impl Host for Double {
     }
 
     fn redis_set_contains(&self, key: &str, member: &str) -> Result<bool, redis::Error> {
-        self.up()?;
+        self.set_up(key)?;
         Ok(self
             .sets
             .borrow()
@@ -219,7 +219,7 @@ impl Host for Double {
     }
 
     fn redis_set_members(&self, key: &str) -> Result<Vec<String>, redis::Error> {
-        self.up()?;
+        self.set_up(key)?;
         Ok(self
             .sets
             .borrow()

@@ -562,3 +562,18 @@ fn events_tell_all_hosts() {
     );
     assert_eq!(published.details, "{\"device\":\"d-1\"}");
 }
+
+#[test]
+fn another_programs_value_in_place_of_the_set_stops_no_logout() {
+    for session_id in [None, Some("s-7Qx")] {
+        let host = host();
+        by_user(&host, &event("login", None));
+        host.sets.borrow_mut().clear();
+        host.values
+            .borrow_mut()
+            .insert("user_sessions:42".into(), b"pickled".to_vec());
+        let reply = by_user(&host, &event("logout", session_id)).json();
+        assert_eq!(reply["propagated"]["redis"], true);
+        assert!(!has(&host, "session:42") && !has(&host, "session:s-7Qx"));
+    }
+}
