@@ -6,6 +6,11 @@
 
 pub mod cli;
 pub mod watch;
+pub mod admin;
+pub mod http;
+pub mod server;
+pub mod caller;
+pub mod respond;
 pub mod response;
 pub mod slot;
 pub mod pool;
@@ -17,6 +22,7 @@ pub mod sandbox;
 pub mod imports;
 pub mod state;
 pub mod revocation;
+pub mod limiter;
 pub mod keys;
 pub mod journal;
 pub mod store;

@@ -58,6 +58,17 @@ pub enum Reachability {
     NotConfigured,
 }
 
+impl Reachability {
+    /// The contract's word: `connected`, `disconnected` or `not_configured`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Disconnected => "disconnected",
+            Self::NotConfigured => "not_configured",
+        }
+    }
+}
+
 /// The shared parts of one host process.
 #[derive(Debug)]
 pub struct State {

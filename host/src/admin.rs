@@ -1,0 +1,231 @@
+//! The admin listener: what runs, since when, and why something does not. It only
+//! reads, and it answers only to names that are its own, so that a web page cannot
+//! reach it through a browser on the same machine (DNS rebinding).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State as Shared};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::uri::Authority;
+use http::StatusCode;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
+
+use hyper::body::Incoming;
+use tower::ServiceExt;
+
+use crate::respond::{self, Fault};
+use crate::server::Handler;
+use crate::slot::{self, Report, Slot};
+
+/// What the admin listener can see.
+#[derive(Clone)]
+pub struct Admin {
+    /// Each service with the address it listens on.
+    pub services: Vec<(Arc<Slot>, SocketAddr)>,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// The address that this listener was told to bind to.
+    pub address: SocketAddr,
+}
+
+/// The admin listener's answers, for the accept loop.
+#[derive(Clone)]
+pub struct Answers(Router);
+
+impl Handler for Answers {
+    type Body = Body;
+
+    async fn call(&self, _: SocketAddr, request: http::Request<Incoming>) -> Response {
+        let Ok(response) = self.0.clone().oneshot(request.map(Body::new)).await;
+        response
+    }
+}
+
+/// One entry of `/plugins`. Times are RFC 3339, digests SHA-256 in hex.
+#[derive(Serialize)]
+struct Entry {
+    service: String,
+    address: SocketAddr,
+    /// `serving`, or `empty` while no component was ever loaded.
+    state: &'static str,
+    /// Counts up with every swap since the start.
+    revision: Option<u64>,
+    digest: Option<String>,
+    size: Option<usize>,
+    loaded_at: Option<String>,
+    /// Why the file in the folder is not the one that serves.
+    last_error: Option<String>,
+    last_error_at: Option<String>,
+    /// The latest swaps and refusals, oldest first.
+    history: Vec<Event>,
+}
+
+/// One swap or refusal.
+#[derive(Serialize)]
+struct Event {
+    at: String,
+    revision: Option<u64>,
+    digest: Option<String>,
+    error: Option<String>,
+}
+
+impl Entry {
+    fn new(slot: &Slot, address: SocketAddr) -> Entry {
+        let Report { revision, last_error, history } = slot.report();
+        Entry {
+            service: slot.service().name.clone(),
+            address,
+            state: if revision.is_some() { "serving" } else { "empty" },
+            revision: revision.as_ref().map(|revision| revision.number),
+            size: revision.as_ref().map(|revision| revision.size),
+            loaded_at: revision.as_ref().map(|revision| shown(revision.loaded_at)),
+            digest: revision.map(|revision| revision.digest),
+            last_error_at: last_error.as_ref().map(|failure| shown(failure.at)),
+            last_error: last_error.map(|failure| failure.message),
+            history: history.into_iter().map(Event::from).collect(),
+        }
+    }
+}
+
+impl From<slot::Entry> for Event {
+    fn from(entry: slot::Entry) -> Event {
+        Event {
+            at: shown(entry.at),
+            revision: entry.number,
+            digest: entry.digest,
+            error: entry.error,
+        }
+    }
+}
+
+fn shown(at: SystemTime) -> String {
+    respond::timestamp(at.into())
+}
+
+/// Body of `/plugins`.
+#[derive(Serialize)]
+struct Plugins {
+    plugins: Vec<Entry>,
+}
+
+/// Body of `/livez` and `/readyz`.
+#[derive(Serialize)]
+struct Condition {
+    status: &'static str,
+    waiting_for: Vec<String>,
+}
+
+/// Sets up the routes of the admin listener.
+pub fn answers(admin: Admin) -> Answers {
+    let address = admin.address;
+    let router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/plugins", get(plugins))
+        .fallback(async || fault(&Fault::NotFound))
+        .method_not_allowed_fallback(async || fault(&Fault::MethodNotAllowed("GET, HEAD")))
+        .layer(middleware::from_fn(move |request: Request, next: Next| async move {
+            if is_own_name(&request, address) {
+                next.run(request).await
+            } else {
+                fault(&Fault::ForeignHost)
+            }
+        }))
+        .with_state(admin);
+    Answers(router)
+}
+
+async fn livez() -> Response {
+    let body = Condition {
+        status: "ok",
+        waiting_for: Vec::new(),
+    };
+    sent(respond::json(StatusCode::OK, &body))
+}
+
+/// Ready once each service has a component.
+async fn readyz(Shared(admin): Shared<Admin>) -> Response {
+    let waiting = admin.services.iter().filter(|(slot, _)| !slot.is_ready());
+    let waiting_for: Vec<_> = waiting.map(|(slot, _)| slot.service().name.clone()).collect();
+    let (code, status) = if waiting_for.is_empty() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting")
+    };
+    sent(respond::json(code, &Condition { status, waiting_for }))
+}
+
+/// The Prometheus text format, version 0.0.4.
+async fn metrics(Shared(admin): Shared<Admin>) -> Response {
+    let mut response = Response::new(Body::from(admin.metrics.render()));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+async fn plugins(Shared(admin): Shared<Admin>) -> Response {
+    let entries = admin.services.iter().map(|(slot, address)| Entry::new(slot, *address));
+    let body = Plugins {
+        plugins: entries.collect(),
+    };
+    sent(respond::json(StatusCode::OK, &body))
+}
+
+fn fault(fault: &Fault) -> Response {
+    sent(respond::fault(fault, false))
+}
+
+fn sent(response: http::Response<Bytes>) -> Response {
+    response.map(Body::from)
+}
+
+/// True if the request names a loopback address, `localhost` or the configured address.
+fn is_own_name(request: &Request, configured: SocketAddr) -> bool {
+    let named = request.uri().authority().cloned().or_else(|| {
+        let host = request.headers().get(HOST)?;
+        host.to_str().ok()?.parse::<Authority>().ok()
+    });
+    let Some(authority) = named else {
+        return false;
+    };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback() || address == configured.ip(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(host: Option<&str>) -> bool {
+        let mut request = Request::builder().uri("/plugins");
+        if let Some(host) = host {
+            request = request.header(HOST, host);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        is_own_name(&request, "10.0.0.5:8024".parse().unwrap())
+    }
+
+    #[test]
+    fn only_its_own_names_are_answered() {
+        for host in ["127.0.0.1:8024", "localhost", "LOCALHOST:1", "[::1]:8024", "10.0.0.5:8024"] {
+            assert!(own(Some(host)), "{host}");
+        }
+        for host in ["evil.example", "10.0.0.6", "127.0.0.1.evil.example", "", "localhost.x"] {
+            assert!(!own(Some(host)), "{host}");
+        }
+        assert!(!own(None));
+    }
+}

@@ -1,0 +1,295 @@
+//! One HTTP request of one service: checked against the limits, turned into what
+//! the plugin sees, handed to the slot, and the answer checked before it is sent.
+//! It holds no component and decides nothing about who a caller is.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use metrics::{counter, histogram};
+use rand::RngExt;
+
+use crate::bindings::lockgate::plugin::types;
+use crate::caller::{Caller, Judge, Origin};
+use crate::limiter::Limiter;
+use crate::config::{Config, Server, ServiceConfig};
+use crate::respond::{self, Fault};
+use crate::response;
+use crate::server::Handler;
+use crate::slot::{Answer, Refusal, Slot};
+use crate::state::{Reachability, State};
+
+/// Longest target (path and query) that is read, bytes.
+const MAX_TARGET: usize = 16 << 10;
+
+/// Wrong service secrets a minute and address before they are answered 429.
+const WRONG_SECRETS_PER_MINUTE: u32 = 10;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVICE_SECRET: HeaderName = HeaderName::from_static("x-service-secret");
+
+/// One service as HTTP sees it.
+#[derive(Debug)]
+pub struct Service {
+    slot: Arc<Slot>,
+    state: Arc<State>,
+    judge: Arc<Judge>,
+    wrong_secrets: Limiter,
+    server: Server,
+}
+
+/// What was known of a request when it ended, for its log line.
+struct Ending {
+    status: StatusCode,
+    revision: String,
+}
+
+impl Service {
+    /// One for each listener.
+    pub fn new(slot: Arc<Slot>, state: Arc<State>, judge: Arc<Judge>, config: &Config) -> Service {
+        Service {
+            wrong_secrets: Limiter::default(),
+            slot,
+            state,
+            judge,
+            server: config.server.clone(),
+        }
+    }
+
+    /// Answers one request; never fails, whatever was sent.
+    pub async fn serve(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let started = Instant::now();
+        let (parts, body) = request.into_parts();
+        let id = request_id(&parts.headers);
+        let (mut response, revision) = match self.answer(peer.ip(), &parts, body, &id).await {
+            Ok((response, revision)) => (response, revision),
+            Err(fault) => (self.refuse(&parts, &fault), String::from("-")),
+        };
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        let ending = Ending {
+            status: response.status(),
+            revision,
+        };
+        self.record(&parts, &id, &ending, started.elapsed());
+        finish(&parts.method, response)
+    }
+
+    async fn answer(
+        &self,
+        peer: IpAddr,
+        parts: &Parts,
+        body: Incoming,
+        id: &str,
+    ) -> Result<(Response<Bytes>, String), Fault> {
+        self.check_head(parts)?;
+        let caller = self.judge.judge(peer, &parts.headers, parts.uri.authority());
+        let service = self.is_service(&caller, &parts.headers)?;
+        let body = self.read_body(parts, body).await?;
+        let request = guest_request(parts, body, caller, service, id);
+        let Answer { response, revision } = self.slot.handle(request, id).await.map_err(fault)?;
+        let response = response::convert(response, &self.service().limits).map_err(|error| {
+            let service = self.service().name.as_str();
+            counter!("lockgate_bad_answers_total", "service" => service.to_owned()).increment(1);
+            tracing::error!(service, revision, request_id = id, %error, "answer not sent");
+            Fault::BadAnswer
+        })?;
+        Ok((response, revision))
+    }
+
+    fn service(&self) -> &ServiceConfig {
+        self.slot.service()
+    }
+
+    fn check_head(&self, parts: &Parts) -> Result<(), Fault> {
+        let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        if target > MAX_TARGET {
+            return Err(Fault::TargetTooLong);
+        }
+        let bytes: usize = parts
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum();
+        if parts.headers.len() > self.server.max_headers || bytes > self.server.max_header_bytes {
+            return Err(Fault::HeadersTooLarge);
+        }
+        Ok(())
+    }
+
+    /// True if the request carries the service secret. Through a trusted proxy it never
+    /// counts: then a browser may have sent it.
+    fn is_service(&self, caller: &Caller, headers: &HeaderMap) -> Result<bool, Fault> {
+        let Some(given) = headers.get(SERVICE_SECRET) else {
+            return Ok(false);
+        };
+        let Some(right) = self.state.service_secret_matches(given.as_bytes()) else {
+            return Ok(false);
+        };
+        if right && !caller.proxied {
+            return Ok(true);
+        }
+        self.wrong_secrets
+            .take("host", "service-secret", &caller.address, WRONG_SECRETS_PER_MINUTE)
+            .map_err(|wait| Fault::RateLimited(Duration::from_secs(wait.into())))?;
+        Ok(false)
+    }
+
+    async fn read_body(&self, parts: &Parts, body: Incoming) -> Result<Bytes, Fault> {
+        let limit = self.service().limits.request_body;
+        if declared_length(&parts.headers).is_some_and(|length| length > limit as u64) {
+            return Err(Fault::BodyTooLarge);
+        }
+        if body.is_end_stream() {
+            return Ok(Bytes::new());
+        }
+        let collected = Limited::new(body, limit).collect();
+        match tokio::time::timeout(self.server.body_read, collected).await {
+            Err(_) => Err(Fault::SlowBody),
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Fault::BodyTooLarge),
+            Ok(Err(_)) => Err(Fault::IncompleteBody),
+        }
+    }
+
+    /// `/health` has its own form, so that whoever watches it sees a word it knows.
+    fn refuse(&self, parts: &Parts, fault: &Fault) -> Response<Bytes> {
+        if fault.is_ours() && parts.uri.path() == "/health" {
+            let states: Vec<_> = self
+                .service()
+                .dependencies
+                .iter()
+                .map(|name| (name.as_str(), self.state.dependency(name).as_str()))
+                .collect();
+            return respond::broken_health(&self.service().reported_name, &states);
+        }
+        let degraded = self.state.dependency("redis") == Reachability::Disconnected;
+        respond::fault(fault, degraded)
+    }
+
+    /// One line and two metrics for each request. Neither the query nor any header is
+    /// written: both may hold tokens.
+    fn record(&self, parts: &Parts, id: &str, ending: &Ending, took: Duration) {
+        let service = &self.service().name;
+        let class = match ending.status.as_u16() {
+            0..=199 => "1xx",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            _ => "5xx",
+        };
+        counter!("lockgate_requests_total", "service" => service.clone(), "status" => class)
+            .increment(1);
+        histogram!("lockgate_request_seconds", "service" => service.clone())
+            .record(took.as_secs_f64());
+        tracing::info!(
+            request_id = id,
+            service = service.as_str(),
+            revision = ending.revision.as_str(),
+            method = parts.method.as_str(),
+            path = parts.uri.path(),
+            status = ending.status.as_u16(),
+            ms = took.as_secs_f64() * 1e3,
+            "request"
+        );
+    }
+}
+
+impl Handler for Arc<Service> {
+    type Body = Full<Bytes>;
+
+    async fn call(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        self.serve(peer, request).await
+    }
+}
+
+/// The slot's refusals, as the error table knows them.
+fn fault(refusal: Refusal) -> Fault {
+    match refusal {
+        Refusal::NoComponent => Fault::NoComponent,
+        Refusal::Busy { retry_after } => Fault::Busy(Duration::from_secs(retry_after.into())),
+        Refusal::Trapped => Fault::Trapped,
+        Refusal::TimedOut => Fault::TimedOut,
+    }
+}
+
+/// A caller's own id is kept if it is short and plain, so that logs can be joined.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| {
+        (1..=64).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    });
+    given.map_or_else(|| format!("{:016x}", rand::rng().random::<u64>()), str::to_owned)
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn guest_request(
+    parts: &Parts,
+    body: Bytes,
+    caller: Caller,
+    service: bool,
+    id: &str,
+) -> types::Request {
+    let headers = parts.headers.iter().filter(|(name, _)| *name != SERVICE_SECRET);
+    let mut pairs: Vec<(String, String)> = headers
+        .filter_map(|(name, value)| {
+            let value = std::str::from_utf8(value.as_bytes()).ok()?;
+            Some((name.as_str().to_owned(), value.to_owned()))
+        })
+        .collect();
+    // HTTP/2 has `:authority` in its place (RFC 9113 section 8.3.1).
+    if let Some(authority) = parts.uri.authority()
+        && !parts.headers.contains_key(http::header::HOST)
+    {
+        pairs.push(("host".to_owned(), authority.as_str().to_owned()));
+    }
+    types::Request {
+        method: parts.method.as_str().to_owned(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().map(str::to_owned),
+        headers: pairs,
+        body: body.into(),
+        caller: types::Caller {
+            address: caller.address,
+            origin: match caller.origin {
+                Origin::Absent => types::Origin::Absent,
+                Origin::Trusted => types::Origin::Trusted,
+                Origin::Foreign => types::Origin::Foreign,
+            },
+            service,
+        },
+        extensions: vec![("request-id".to_owned(), id.to_owned())],
+    }
+}
+
+/// HEAD is answered with the head that GET would have (RFC 9110 section 9.3.2).
+fn finish(method: &Method, response: Response<Bytes>) -> Response<Full<Bytes>> {
+    let response = if method == Method::HEAD { response::without_body(response) } else { response };
+    response.map(Full::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn only_plain_request_ids_are_kept() {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, HeaderValue::from_static("abc-1.2_3"));
+        assert_eq!(request_id(&headers), "abc-1.2_3");
+        for bad in ["", "a b", "\"x\"", &"x".repeat(65)] {
+            headers.insert(REQUEST_ID, HeaderValue::from_str(bad).unwrap());
+            let made = request_id(&headers);
+            assert_eq!(made.len(), 16, "{bad:?} -> {made}");
+        }
+    }
+}
