@@ -274,7 +274,6 @@ fn grants(name: &str) -> Grants {
         ),
         "session-validation-normalizer" => (
             &[
-                "counters",
                 "fallback",
                 "jwt",
                 "peers",

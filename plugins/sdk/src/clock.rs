@@ -36,13 +36,15 @@ impl Serialize for Time {
 }
 
 /// Unix seconds, cut, of an RFC 3339 time or of a naive one, which counts as UTC. A
-/// blank instead of `T` is accepted. None for anything else and for times before 1970.
+/// blank instead of `T` is accepted. None for anything else, before 1970 and after
+/// [`MAX`].
 #[must_use]
 pub fn parse(text: &str) -> Option<u64> {
     let text = text.trim().replacen(' ', "T", 1);
     let time = OffsetDateTime::parse(&text, &Rfc3339)
         .or_else(|_| OffsetDateTime::parse(&format!("{text}Z"), &Rfc3339));
-    u64::try_from(time.ok()?.unix_timestamp()).ok()
+    let seconds = u64::try_from(time.ok()?.unix_timestamp()).ok()?;
+    (seconds <= MAX).then_some(seconds)
 }
 
 fn moment(seconds: u64) -> OffsetDateTime {
@@ -88,6 +90,19 @@ mod tests {
             "2031-13-04T09:00:00",
         ] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn both_forms_are_read_back(seconds in 0..=MAX) {
+            proptest::prop_assert_eq!(parse(&Time(seconds).text()), Some(seconds));
+            proptest::prop_assert_eq!(parse(&Time(seconds).naive()), Some(seconds));
+        }
+
+        #[test]
+        fn any_text_is_a_time_or_none(text in "\\PC{0,40}") {
+            proptest::prop_assert!(parse(&text).is_none_or(|seconds| seconds <= MAX));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::http::Request;
 
-/// More tokens than this in one request are not looked at.
+/// More different tokens than this in one request are not looked at.
 const MOST: usize = 8;
 
 /// Where a token was found.
@@ -61,10 +61,10 @@ fn bearer(request: &Request) -> impl Iterator<Item = (Source, &str)> {
 
 fn collect<'a>(found: impl Iterator<Item = (Source, &'a str)>) -> Vec<Presented<'a>> {
     let mut list: Vec<Presented<'a>> = Vec::new();
-    for (source, token) in found
-        .map(|(source, token)| (source, trim(token)))
-        .take(MOST)
-    {
+    for (source, token) in found.map(|(source, token)| (source, trim(token))) {
+        if list.len() == MOST {
+            break;
+        }
         if !token.is_empty() && list.iter().all(|earlier| earlier.token != token) {
             list.push(Presented { source, token });
         }
@@ -111,6 +111,15 @@ mod tests {
         }
         for token in ["", " ", "\"\"", "Bearer \" \""] {
             assert_eq!(trim(token), "", "{token}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn trimming_twice_changes_nothing(text in "(?i)([ '\"\t]|bearer|a|\\.|\\PC){0,12}") {
+            let once = trim(&text);
+            proptest::prop_assert!(text.contains(once));
+            proptest::prop_assert_eq!(trim(once), once);
         }
     }
 }

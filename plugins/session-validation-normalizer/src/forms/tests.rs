@@ -1,6 +1,7 @@
 //! One test for each form in circulation, and the ways in which they go wrong.
 
 use lockgate_sdk::double::NOW;
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -174,4 +175,57 @@ fn an_end_that_cannot_be_read_is_not_valid() {
     }
     let digits = json!({"user_id": 1, "email": "a@b.c", "role": "user", "session_id": "42"});
     assert_eq!(form(&digits).unwrap().session.session_id, None);
+}
+
+fn value() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        (40u32..44).prop_map(Value::from),
+        "[a-z]{0,3}@?[0-9.]{0,4}".prop_map(Value::from),
+        prop_oneof!["user", "admin", "active", "42", "2031-05-04T10:00:00"].prop_map(Value::from),
+    ];
+    leaf.prop_recursive(2, 24, 6, |inner| {
+        prop::collection::btree_map(name(), inner, 0..6)
+            .prop_map(|object| Value::Object(object.into_iter().collect()))
+    })
+}
+
+fn name() -> impl Strategy<Value = String> {
+    let known = [
+        "user_id",
+        "id",
+        "sub",
+        "email",
+        "username",
+        "role",
+        "user",
+        "valid",
+        "status",
+        "exp",
+        "expires_at",
+        "session_id",
+        "metadata",
+        "session_data",
+        "is_active",
+    ];
+    prop::sample::select(known.map(str::to_owned).to_vec())
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_read_keeps_the_rules(
+        object in prop::collection::btree_map(name(), value(), 0..12),
+    ) {
+        let object: Object = object.into_iter().collect();
+        let Some(read) = read(&object, NOW) else { return Ok(()) };
+        let session = read.session;
+        prop_assert!((1..=identity::MAX_USER_ID).contains(&session.user_id));
+        prop_assert!(session.email.contains('@') && Role::parse(session.role).is_some());
+        prop_assert!(session.session_id.is_none_or(|id| usable_session_id(&id)));
+        prop_assert!(!session.valid || session.expires_at.is_none_or(|end| end.0 > NOW));
+        prop_assert_eq!(session.expires_at.is_some(), session.expires_in_minutes.is_some());
+    }
 }
