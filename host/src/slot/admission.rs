@@ -14,6 +14,7 @@ pub(super) struct Admission {
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
     queue: usize,
+    patience: Duration,
 }
 
 impl Admission {
@@ -22,6 +23,7 @@ impl Admission {
             places: Arc::new(Semaphore::new(in_flight)),
             waiting: AtomicUsize::new(0),
             queue,
+            patience: PATIENCE,
         }
     }
 
@@ -31,7 +33,7 @@ impl Admission {
             return Some(place);
         }
         let _waiting = Waiting::new(&self.waiting, self.queue)?;
-        let place = tokio::time::timeout(PATIENCE, self.places.clone().acquire_owned());
+        let place = tokio::time::timeout(self.patience, self.places.clone().acquire_owned());
         place.await.ok()?.ok()
     }
 }
@@ -61,7 +63,9 @@ mod tests {
 
     #[tokio::test]
     async fn full_then_queued_then_refused() {
-        let admission = Arc::new(Admission::new(1, 1));
+        let mut admission = Admission::new(1, 1);
+        admission.patience = Duration::from_secs(60);
+        let admission = Arc::new(admission);
         let first = admission.enter().await.unwrap();
         let second = tokio::spawn({
             let admission = admission.clone();
@@ -76,7 +80,8 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_ever() {
-        let admission = Admission::new(1, 1);
+        let mut admission = Admission::new(1, 1);
+        admission.patience = Duration::from_millis(1);
         let _first = admission.enter().await.unwrap();
         assert!(admission.enter().await.is_none());
         assert_eq!(admission.waiting.load(Ordering::Relaxed), 0);
