@@ -3,6 +3,7 @@
 
 mod check;
 mod healthcheck;
+mod serve;
 mod token;
 
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve until SIGTERM or SIGINT; settings come from lockgate.toml and the environment.
+    Serve,
     /// Say whether a component file would be taken, and if not, why.
     Check(check::Args),
     /// Print a token signed with the configured secret, for trying things out.
@@ -46,6 +49,7 @@ impl Cli {
     /// no; clap ends a wrong usage with 2.
     pub fn run(self) -> ExitCode {
         let outcome = match self.command {
+            Command::Serve => serve::run(),
             Command::Check(args) => check::run(&args),
             Command::Token(args) => token::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),

@@ -1,0 +1,252 @@
+//! A straight line from settings to a serving host and to its end: everything is
+//! built here once, in order, and the ports are bound only when it is there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Admin};
+use crate::caller::Judge;
+use crate::config::{Config, ServiceConfig};
+use crate::engine::Engine;
+use crate::http::Service;
+use crate::imports::Scope;
+use crate::revision::Cache;
+use crate::server;
+use crate::slot::{Loader, Slot};
+use crate::state::State;
+use crate::{logging, watch};
+
+/// Connections that wait to be accepted on one port.
+const BACKLOG: u32 = 1024;
+
+/// Histogram samples are gathered this often.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Upper bounds of the latency histogram, seconds.
+const BUCKETS: [f64; 13] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0,
+];
+
+/// Serves until SIGTERM or SIGINT, then drains. Call it outside any runtime.
+///
+/// # Errors
+/// The set-up does not work: a port is taken, a folder cannot be made.
+pub fn serve(config: Config) -> anyhow::Result<()> {
+    logging::start(config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("lockgate")
+        .enable_all()
+        .build()
+        .context("cannot start the threads")?;
+    let served = runtime.block_on(run(config));
+    // What still runs after the drain time has had its chance.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    served
+}
+
+async fn run(mut config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let metrics = record_metrics()?;
+    // A port of 0 is chosen now, because peers and plugins are told the port.
+    let reserved = reserve(&mut config)?;
+    let config = Arc::new(config);
+    let engine = Engine::new(config.services.iter().map(|service| &service.limits))?;
+    let state = State::open(config.clone()).await?;
+    let loader = Arc::new(Loader::new(engine, open_cache(&config)));
+    let slots = slots(&config, &state, &loader);
+    let stop = CancellationToken::new();
+    let places = tokio::select! {
+        places = watch::first_load(&config.plugins_dir, &slots) => places,
+        () = signals.next() => return Ok(()),
+    };
+
+    let mut listeners = Vec::new();
+    for (service, reserved) in config.services.iter().zip(reserved) {
+        let listener = match reserved {
+            Some(listener) => listener,
+            None => bind(SocketAddr::new(config.bind, service.port), &service.name)?,
+        };
+        listeners.push(listener);
+    }
+    let admin = bind(config.admin, "the admin listener")?;
+    state.spawn(stop.clone());
+    let tasks = TaskTracker::new();
+    let reload = config.reload.clone();
+    tasks.spawn(watch::run(config.plugins_dir.clone(), places, reload, stop.clone()));
+    tasks.spawn(keep_up(metrics.clone(), stop.clone()));
+    serve_all(&tasks, &config, &state, slots, listeners, admin, metrics, &stop)?;
+
+    signals.next().await;
+    tracing::info!(seconds = config.server.drain.as_secs_f64(), "draining");
+    stop.cancel();
+    tasks.close();
+    tokio::select! {
+        () = tasks.wait() => tracing::info!("drained"),
+        () = tokio::time::sleep(config.server.drain + Duration::from_secs(1)) => {
+            tracing::warn!("not drained in time");
+        }
+        () = signals.next() => tracing::warn!("stopped by a second signal"),
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "one straight line cut in two")]
+fn serve_all(
+    tasks: &TaskTracker,
+    config: &Config,
+    state: &Arc<State>,
+    slots: Vec<Arc<Slot>>,
+    listeners: Vec<TcpListener>,
+    admin_listener: TcpListener,
+    metrics: PrometheusHandle,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let judge = Arc::new(Judge::new(config));
+    let mut services = Vec::new();
+    for (slot, listener) in slots.into_iter().zip(listeners) {
+        let address = listener.local_addr().context("cannot tell a listener's address")?;
+        tracing::info!(service = slot.service().name, %address, ready = slot.is_ready(), "listening");
+        let service = Service::new(slot.clone(), state.clone(), judge.clone(), config);
+        services.push((slot, address));
+        let serving = server::serve(listener, Arc::new(service), config.server.clone(), stop.clone());
+        tasks.spawn(serving);
+    }
+    let address = admin_listener.local_addr().context("cannot tell the admin listener's address")?;
+    tracing::info!(%address, "admin listening");
+    let answers = admin::answers(Admin {
+        services,
+        metrics,
+        address,
+    });
+    tasks.spawn(server::serve(admin_listener, answers, config.server.clone(), stop.clone()));
+    Ok(())
+}
+
+fn slots(config: &Config, state: &Arc<State>, loader: &Arc<Loader>) -> Vec<Arc<Slot>> {
+    let slot = |service: &ServiceConfig| {
+        let scope = Arc::new(Scope::new(service, state.clone()));
+        Arc::new(Slot::new(Arc::new(service.clone()), scope, loader.clone()))
+    };
+    config.services.iter().map(slot).collect()
+}
+
+/// Without the cache every start compiles, which is slower but not wrong.
+fn open_cache(config: &Config) -> Option<Cache> {
+    let folder = config.data_dir.join("cache");
+    let opened = Cache::open(folder.clone());
+    opened
+        .inspect_err(|error| {
+            tracing::warn!(folder = %folder.display(), %error, "no cache of compiled code");
+        })
+        .ok()
+}
+
+/// Binds every port that is 0 and writes the chosen one into the settings.
+fn reserve(config: &mut Config) -> anyhow::Result<Vec<Option<TcpListener>>> {
+    let mut reserved = Vec::new();
+    for service in &mut config.services {
+        if service.port != 0 {
+            reserved.push(None);
+            continue;
+        }
+        let listener = bind(SocketAddr::new(config.bind, 0), &service.name)?;
+        service.port = listener.local_addr()?.port();
+        for (_, value) in service.env.iter_mut().filter(|(name, _)| name == "SERVICE_PORT") {
+            *value = service.port.to_string();
+        }
+        for peer in config.peers.iter_mut().filter(|peer| peer.name == service.name) {
+            if let Some(base) = peer.url.strip_suffix(":0") {
+                peer.url = format!("{base}:{}", service.port);
+            }
+        }
+        reserved.push(Some(listener));
+    }
+    Ok(reserved)
+}
+
+fn bind(address: SocketAddr, name: &str) -> anyhow::Result<TcpListener> {
+    let bound = || -> std::io::Result<TcpListener> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restart must not wait for old connections to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().with_context(|| format!("cannot listen on {address} for {name}"))
+}
+
+fn record_metrics() -> anyhow::Result<PrometheusHandle> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(seconds, &BUCKETS)
+        .context("the histogram's buckets")?
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).context("metrics are recorded already")?;
+    Ok(handle)
+}
+
+async fn keep_up(metrics: PrometheusHandle, stop: CancellationToken) {
+    let mut every = tokio::time::interval(UPKEEP);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => metrics.run_upkeep(),
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Signals> {
+        Ok(Signals {
+            term: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            int: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_chosen_port_is_told_to_peers_and_plugin() {
+        let variable = |name: &str| (name == "JWT_TOKEN_ADAPTER_PORT").then(|| "0".to_owned());
+        let mut config = Config::from_parts(None, variable).unwrap();
+        let reserved = reserve(&mut config).unwrap();
+        let port = reserved[0].as_ref().unwrap().local_addr().unwrap().port();
+        assert!(reserved[1..].iter().all(Option::is_none));
+        assert_eq!(config.services[0].port, port);
+        assert_eq!(config.peers[0].url, format!("http://127.0.0.1:{port}"));
+        assert!(config.services[0].env.contains(&("SERVICE_PORT".to_owned(), port.to_string())));
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named() {
+        let taken = bind("127.0.0.1:0".parse().unwrap(), "first").unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = bind(address, "second").unwrap_err().to_string();
+        assert_eq!(error, format!("cannot listen on {address} for second"));
+    }
+}
