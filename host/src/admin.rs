@@ -13,9 +13,9 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::uri::Authority;
-use http::StatusCode;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
@@ -80,11 +80,19 @@ struct Event {
 
 impl Entry {
     fn new(slot: &Slot, address: SocketAddr) -> Entry {
-        let Report { revision, last_error, history } = slot.report();
+        let Report {
+            revision,
+            last_error,
+            history,
+        } = slot.report();
         Entry {
             service: slot.service().name.clone(),
             address,
-            state: if revision.is_some() { "serving" } else { "empty" },
+            state: if revision.is_some() {
+                "serving"
+            } else {
+                "empty"
+            },
             revision: revision.as_ref().map(|revision| revision.number),
             size: revision.as_ref().map(|revision| revision.size),
             loaded_at: revision.as_ref().map(|revision| shown(revision.loaded_at)),
@@ -134,13 +142,15 @@ pub fn answers(admin: Admin) -> Answers {
         .route("/plugins", get(plugins))
         .fallback(async || fault(&Fault::NotFound))
         .method_not_allowed_fallback(async || fault(&Fault::MethodNotAllowed("GET, HEAD")))
-        .layer(middleware::from_fn(move |request: Request, next: Next| async move {
-            if is_own_name(&request, address) {
-                next.run(request).await
-            } else {
-                fault(&Fault::ForeignHost)
-            }
-        }))
+        .layer(middleware::from_fn(
+            move |request: Request, next: Next| async move {
+                if is_own_name(&request, address) {
+                    next.run(request).await
+                } else {
+                    fault(&Fault::ForeignHost)
+                }
+            },
+        ))
         .with_state(admin);
     Answers(router)
 }
@@ -156,13 +166,21 @@ async fn livez() -> Response {
 /// Ready once each service has a component.
 async fn readyz(Shared(admin): Shared<Admin>) -> Response {
     let waiting = admin.services.iter().filter(|(slot, _)| !slot.is_ready());
-    let waiting_for: Vec<_> = waiting.map(|(slot, _)| slot.service().name.clone()).collect();
+    let waiting_for: Vec<_> = waiting
+        .map(|(slot, _)| slot.service().name.clone())
+        .collect();
     let (code, status) = if waiting_for.is_empty() {
         (StatusCode::OK, "ok")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "waiting")
     };
-    sent(respond::json(code, &Condition { status, waiting_for }))
+    sent(respond::json(
+        code,
+        &Condition {
+            status,
+            waiting_for,
+        },
+    ))
 }
 
 /// The Prometheus text format, version 0.0.4.
@@ -174,7 +192,10 @@ async fn metrics(Shared(admin): Shared<Admin>) -> Response {
 }
 
 async fn plugins(Shared(admin): Shared<Admin>) -> Response {
-    let entries = admin.services.iter().map(|(slot, address)| Entry::new(slot, *address));
+    let entries = admin
+        .services
+        .iter()
+        .map(|(slot, address)| Entry::new(slot, *address));
     let body = Plugins {
         plugins: entries.collect(),
     };
@@ -198,7 +219,10 @@ fn is_own_name(request: &Request, configured: SocketAddr) -> bool {
     let Some(authority) = named else {
         return false;
     };
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let host = authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
     match host.parse::<IpAddr>() {
         Ok(address) => address.is_loopback() || address == configured.ip(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
@@ -220,10 +244,22 @@ mod tests {
 
     #[test]
     fn only_its_own_names_are_answered() {
-        for host in ["127.0.0.1:8024", "localhost", "LOCALHOST:1", "[::1]:8024", "10.0.0.5:8024"] {
+        for host in [
+            "127.0.0.1:8024",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]:8024",
+            "10.0.0.5:8024",
+        ] {
             assert!(own(Some(host)), "{host}");
         }
-        for host in ["evil.example", "10.0.0.6", "127.0.0.1.evil.example", "", "localhost.x"] {
+        for host in [
+            "evil.example",
+            "10.0.0.6",
+            "127.0.0.1.evil.example",
+            "",
+            "localhost.x",
+        ] {
             assert!(!own(Some(host)), "{host}");
         }
         assert!(!own(None));

@@ -80,9 +80,16 @@ async fn run(mut config: Config) -> anyhow::Result<()> {
     state.spawn(stop.clone());
     let tasks = TaskTracker::new();
     let reload = config.reload.clone();
-    tasks.spawn(watch::run(config.plugins_dir.clone(), places, reload, stop.clone()));
+    tasks.spawn(watch::run(
+        config.plugins_dir.clone(),
+        places,
+        reload,
+        stop.clone(),
+    ));
     tasks.spawn(keep_up(metrics.clone(), stop.clone()));
-    serve_all(&tasks, &config, &state, slots, listeners, admin, metrics, &stop)?;
+    serve_all(
+        &tasks, &config, &state, slots, listeners, admin, metrics, &stop,
+    )?;
 
     signals.next().await;
     tracing::info!(seconds = config.server.drain.as_secs_f64(), "draining");
@@ -112,21 +119,35 @@ fn serve_all(
     let judge = Arc::new(Judge::new(config));
     let mut services = Vec::new();
     for (slot, listener) in slots.into_iter().zip(listeners) {
-        let address = listener.local_addr().context("cannot tell a listener's address")?;
+        let address = listener
+            .local_addr()
+            .context("cannot tell a listener's address")?;
         tracing::info!(service = slot.service().name, %address, ready = slot.is_ready(), "listening");
         let service = Service::new(slot.clone(), state.clone(), judge.clone(), config);
         services.push((slot, address));
-        let serving = server::serve(listener, Arc::new(service), config.server.clone(), stop.clone());
+        let serving = server::serve(
+            listener,
+            Arc::new(service),
+            config.server.clone(),
+            stop.clone(),
+        );
         tasks.spawn(serving);
     }
-    let address = admin_listener.local_addr().context("cannot tell the admin listener's address")?;
+    let address = admin_listener
+        .local_addr()
+        .context("cannot tell the admin listener's address")?;
     tracing::info!(%address, "admin listening");
     let answers = admin::answers(Admin {
         services,
         metrics,
         address,
     });
-    tasks.spawn(server::serve(admin_listener, answers, config.server.clone(), stop.clone()));
+    tasks.spawn(server::serve(
+        admin_listener,
+        answers,
+        config.server.clone(),
+        stop.clone(),
+    ));
     Ok(())
 }
 
@@ -159,10 +180,18 @@ fn reserve(config: &mut Config) -> anyhow::Result<Vec<Option<TcpListener>>> {
         }
         let listener = bind(SocketAddr::new(config.bind, 0), &service.name)?;
         service.port = listener.local_addr()?.port();
-        for (_, value) in service.env.iter_mut().filter(|(name, _)| name == "SERVICE_PORT") {
+        for (_, value) in service
+            .env
+            .iter_mut()
+            .filter(|(name, _)| name == "SERVICE_PORT")
+        {
             *value = service.port.to_string();
         }
-        for peer in config.peers.iter_mut().filter(|peer| peer.name == service.name) {
+        for peer in config
+            .peers
+            .iter_mut()
+            .filter(|peer| peer.name == service.name)
+        {
             if let Some(base) = peer.url.strip_suffix(":0") {
                 peer.url = format!("{base}:{}", service.port);
             }
@@ -174,7 +203,11 @@ fn reserve(config: &mut Config) -> anyhow::Result<Vec<Option<TcpListener>>> {
 
 fn bind(address: SocketAddr, name: &str) -> anyhow::Result<TcpListener> {
     let bound = || -> std::io::Result<TcpListener> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
         // A restart must not wait for old connections to be forgotten.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
@@ -239,7 +272,11 @@ mod tests {
         assert!(reserved[1..].iter().all(Option::is_none));
         assert_eq!(config.services[0].port, port);
         assert_eq!(config.peers[0].url, format!("http://127.0.0.1:{port}"));
-        assert!(config.services[0].env.contains(&("SERVICE_PORT".to_owned(), port.to_string())));
+        assert!(
+            config.services[0]
+                .env
+                .contains(&("SERVICE_PORT".to_owned(), port.to_string()))
+        );
     }
 
     #[tokio::test]

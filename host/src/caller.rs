@@ -52,10 +52,19 @@ impl Judge {
 
     /// Works out the facts. `peer` is the other end of the connection, `authority`
     /// the one of the request target (HTTP/2 has no `Host`).
-    pub fn judge(&self, peer: IpAddr, headers: &HeaderMap, authority: Option<&Authority>) -> Caller {
+    pub fn judge(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        authority: Option<&Authority>,
+    ) -> Caller {
         let peer = peer.to_canonical();
         let proxied = self.proxies.iter().any(|network| network.contains(&peer));
-        let client = if proxied { forwarded_for(headers).unwrap_or(peer) } else { peer };
+        let client = if proxied {
+            forwarded_for(headers).unwrap_or(peer)
+        } else {
+            peer
+        };
         Caller {
             address: bucket(client),
             origin: self.origin(headers, authority, proxied),
@@ -66,13 +75,19 @@ impl Judge {
     /// `Origin` is scheme, host and port (RFC 6454 section 7); `Sec-Fetch-Site` is the
     /// browser's own word on it (W3C Fetch Metadata). Both must agree.
     fn origin(&self, headers: &HeaderMap, authority: Option<&Authority>, proxied: bool) -> Origin {
-        let site = headers.get("sec-fetch-site").map(|site| site.as_bytes().to_ascii_lowercase());
+        let site = headers
+            .get("sec-fetch-site")
+            .map(|site| site.as_bytes().to_ascii_lowercase());
         if matches!(site.as_deref(), Some(b"cross-site" | b"same-site")) {
             return Origin::Foreign;
         }
         let mut given = headers.get_all(ORIGIN).iter();
         let Some(origin) = given.next() else {
-            return if site.is_some() { Origin::Trusted } else { Origin::Absent };
+            return if site.is_some() {
+                Origin::Trusted
+            } else {
+                Origin::Absent
+            };
         };
         let origin = origin.to_str().ok().and_then(normal_origin);
         let (Some(origin), None) = (origin, given.next()) else {
@@ -90,7 +105,12 @@ impl Judge {
 /// The origin under which the client reached this request. The forwarding headers
 /// count only if a trusted proxy set them; the listeners themselves speak plain HTTP.
 fn own_origin(headers: &HeaderMap, authority: Option<&Authority>, proxied: bool) -> Option<String> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(last);
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(last)
+    };
     let forwarded = |name: &str| if proxied { text(name) } else { None };
     let host = forwarded("x-forwarded-host")
         .or_else(|| authority.map(Authority::as_str))
@@ -128,7 +148,10 @@ fn last(list: &str) -> &str {
 /// The last entry of the last `X-Forwarded-For`; earlier ones are the client's word.
 fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     let value = headers.get_all("x-forwarded-for").iter().next_back()?;
-    last(value.to_str().ok()?).parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    last(value.to_str().ok()?)
+        .parse::<IpAddr>()
+        .ok()
+        .map(|address| address.to_canonical())
 }
 
 /// Addresses are counted by what one customer gets: one IPv4 address, or a /64.
@@ -148,8 +171,14 @@ mod tests {
 
     fn judge(proxies: &[&str], origins: &[&str]) -> Judge {
         Judge {
-            proxies: proxies.iter().map(|network| network.parse().unwrap()).collect(),
-            origins: origins.iter().filter_map(|origin| normal_origin(origin)).collect(),
+            proxies: proxies
+                .iter()
+                .map(|network| network.parse().unwrap())
+                .collect(),
+            origins: origins
+                .iter()
+                .filter_map(|origin| normal_origin(origin))
+                .collect(),
         }
     }
 
@@ -162,7 +191,9 @@ mod tests {
     }
 
     fn origin(judge: &Judge, peer: &str, list: &[(&'static str, &str)]) -> Origin {
-        judge.judge(peer.parse().unwrap(), &headers(list), None).origin
+        judge
+            .judge(peer.parse().unwrap(), &headers(list), None)
+            .origin
     }
 
     #[test]
@@ -170,23 +201,74 @@ mod tests {
         let plain = judge(&[], &["https://app.example.org"]);
         let table: &[(&[(&'static str, &str)], Origin)] = &[
             (&[("host", "a.example")], Origin::Absent),
-            (&[("host", "a.example"), ("origin", "http://a.example")], Origin::Trusted),
-            (&[("host", "A.example:80"), ("origin", "http://a.example")], Origin::Trusted),
-            (&[("host", "a.example"), ("origin", "https://a.example")], Origin::Foreign),
-            (&[("host", "a.example:8025"), ("origin", "http://a.example")], Origin::Foreign),
-            (&[("host", "a.example"), ("origin", "null")], Origin::Foreign),
-            (&[("host", "a.example"), ("origin", "http://a.example.evil")], Origin::Foreign),
-            (&[("host", "a.example"), ("origin", "http://x@a.example")], Origin::Foreign),
-            (&[("host", "a.example"), ("origin", "https://app.example.org")], Origin::Trusted),
-            (&[("host", "a.example"), ("origin", "http://a.example"), ("origin", "http://b")],
-                Origin::Foreign),
-            (&[("host", "a.example"), ("sec-fetch-site", "cross-site")], Origin::Foreign),
-            (&[("host", "a.example"), ("sec-fetch-site", "same-site")], Origin::Foreign),
-            (&[("host", "a.example"), ("sec-fetch-site", "same-origin")], Origin::Trusted),
-            (&[("host", "a.example"), ("origin", "http://a.example"),
-                ("sec-fetch-site", "cross-site")], Origin::Foreign),
-            (&[("host", "a.example"), ("origin", "https://a.example"),
-                ("x-forwarded-proto", "https")], Origin::Foreign),
+            (
+                &[("host", "a.example"), ("origin", "http://a.example")],
+                Origin::Trusted,
+            ),
+            (
+                &[("host", "A.example:80"), ("origin", "http://a.example")],
+                Origin::Trusted,
+            ),
+            (
+                &[("host", "a.example"), ("origin", "https://a.example")],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a.example:8025"), ("origin", "http://a.example")],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a.example"), ("origin", "null")],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a.example"), ("origin", "http://a.example.evil")],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a.example"), ("origin", "http://x@a.example")],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a.example"), ("origin", "https://app.example.org")],
+                Origin::Trusted,
+            ),
+            (
+                &[
+                    ("host", "a.example"),
+                    ("origin", "http://a.example"),
+                    ("origin", "http://b"),
+                ],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a.example"), ("sec-fetch-site", "cross-site")],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a.example"), ("sec-fetch-site", "same-site")],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a.example"), ("sec-fetch-site", "same-origin")],
+                Origin::Trusted,
+            ),
+            (
+                &[
+                    ("host", "a.example"),
+                    ("origin", "http://a.example"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                Origin::Foreign,
+            ),
+            (
+                &[
+                    ("host", "a.example"),
+                    ("origin", "https://a.example"),
+                    ("x-forwarded-proto", "https"),
+                ],
+                Origin::Foreign,
+            ),
         ];
         for (list, expected) in table {
             assert_eq!(origin(&plain, "192.0.2.1", list), *expected, "{list:?}");
@@ -206,18 +288,29 @@ mod tests {
         let seen = judge.judge("10.1.2.3".parse().unwrap(), &headers(list), None);
         assert_eq!(
             seen,
-            Caller { address: "198.51.100.7".into(), origin: Origin::Trusted, proxied: true }
+            Caller {
+                address: "198.51.100.7".into(),
+                origin: Origin::Trusted,
+                proxied: true
+            }
         );
         let seen = judge.judge("192.0.2.1".parse().unwrap(), &headers(list), None);
         assert_eq!(
             seen,
-            Caller { address: "192.0.2.1".into(), origin: Origin::Foreign, proxied: false }
+            Caller {
+                address: "192.0.2.1".into(),
+                origin: Origin::Foreign,
+                proxied: false
+            }
         );
     }
 
     #[test]
     fn ipv6_is_counted_by_64_and_mapped_addresses_are_ipv4() {
-        assert_eq!(bucket("2001:db8:1:2:3:4:5:6".parse().unwrap()), "2001:db8:1:2::/64");
+        assert_eq!(
+            bucket("2001:db8:1:2:3:4:5:6".parse().unwrap()),
+            "2001:db8:1:2::/64"
+        );
         let judge = judge(&[], &[]);
         let seen = judge.judge("::ffff:192.0.2.7".parse().unwrap(), &HeaderMap::new(), None);
         assert_eq!(seen.address, "192.0.2.7");
@@ -227,6 +320,11 @@ mod tests {
     fn an_unreadable_forwarding_header_falls_back_to_the_peer() {
         let judge = judge(&["10.0.0.0/8"], &[]);
         let list = headers(&[("x-forwarded-for", "unknown")]);
-        assert_eq!(judge.judge("10.0.0.1".parse().unwrap(), &list, None).address, "10.0.0.1");
+        assert_eq!(
+            judge
+                .judge("10.0.0.1".parse().unwrap(), &list, None)
+                .address,
+            "10.0.0.1"
+        );
     }
 }

@@ -17,8 +17,8 @@ use rand::RngExt;
 
 use crate::bindings::lockgate::plugin::types;
 use crate::caller::{Caller, Judge, Origin};
-use crate::limiter::Limiter;
 use crate::config::{Config, Server, ServiceConfig};
+use crate::limiter::Limiter;
 use crate::respond::{self, Fault};
 use crate::response;
 use crate::server::Handler;
@@ -63,7 +63,11 @@ impl Service {
     }
 
     /// Answers one request; never fails, whatever was sent.
-    pub async fn serve(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn serve(
+        &self,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
         let id = request_id(&parts.headers);
@@ -90,7 +94,9 @@ impl Service {
         id: &str,
     ) -> Result<(Response<Bytes>, String), Fault> {
         self.check_head(parts)?;
-        let caller = self.judge.judge(peer, &parts.headers, parts.uri.authority());
+        let caller = self
+            .judge
+            .judge(peer, &parts.headers, parts.uri.authority());
         let service = self.is_service(&caller, &parts.headers)?;
         let body = self.read_body(parts, body).await?;
         let request = guest_request(parts, body, caller, service, id);
@@ -109,7 +115,10 @@ impl Service {
     }
 
     fn check_head(&self, parts: &Parts) -> Result<(), Fault> {
-        let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        let target = parts
+            .uri
+            .path_and_query()
+            .map_or(0, |target| target.as_str().len());
         if target > MAX_TARGET {
             return Err(Fault::TargetTooLong);
         }
@@ -137,7 +146,12 @@ impl Service {
             return Ok(true);
         }
         self.wrong_secrets
-            .take("host", "service-secret", &caller.address, WRONG_SECRETS_PER_MINUTE)
+            .take(
+                "host",
+                "service-secret",
+                &caller.address,
+                WRONG_SECRETS_PER_MINUTE,
+            )
             .map_err(|wait| Fault::RateLimited(Duration::from_secs(wait.into())))?;
         Ok(false)
     }
@@ -222,11 +236,19 @@ fn fault(refusal: Refusal) -> Fault {
 
 /// A caller's own id is kept if it is short and plain, so that logs can be joined.
 fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| {
-        (1..=64).contains(&id.len())
-            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-    });
-    given.map_or_else(|| format!("{:016x}", rand::rng().random::<u64>()), str::to_owned)
+    let given = headers
+        .get(REQUEST_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| {
+            (1..=64).contains(&id.len())
+                && id
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        });
+    given.map_or_else(
+        || format!("{:016x}", rand::rng().random::<u64>()),
+        str::to_owned,
+    )
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
@@ -240,7 +262,10 @@ fn guest_request(
     service: bool,
     id: &str,
 ) -> types::Request {
-    let headers = parts.headers.iter().filter(|(name, _)| *name != SERVICE_SECRET);
+    let headers = parts
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != SERVICE_SECRET);
     let mut pairs: Vec<(String, String)> = headers
         .filter_map(|(name, value)| {
             let value = std::str::from_utf8(value.as_bytes()).ok()?;
@@ -274,7 +299,11 @@ fn guest_request(
 
 /// HEAD is answered with the head that GET would have (RFC 9110 section 9.3.2).
 fn finish(method: &Method, response: Response<Bytes>) -> Response<Full<Bytes>> {
-    let response = if method == Method::HEAD { response::without_body(response) } else { response };
+    let response = if method == Method::HEAD {
+        response::without_body(response)
+    } else {
+        response
+    };
     response.map(Full::new)
 }
 

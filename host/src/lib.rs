@@ -5,6 +5,7 @@
 //! modules that stand below it. A test holds them to it.
 
 pub mod cli;
+pub mod app;
 pub mod watch;
 pub mod admin;
 pub mod http;

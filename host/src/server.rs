@@ -77,8 +77,14 @@ pub async fn serve<H: Handler>(
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(limits.drain, connections.wait()).await.is_err() {
-        tracing::warn!(left = connections.len(), "connections cut off at the end of the drain");
+    if tokio::time::timeout(limits.drain, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            left = connections.len(),
+            "connections cut off at the end of the drain"
+        );
         kill.cancel();
         connections.wait().await;
     }
@@ -118,7 +124,12 @@ fn builder(limits: &Server) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read)
         .max_headers(limits.max_headers.saturating_mul(HEADROOM))
-        .max_buf_size(limits.max_header_bytes.saturating_mul(HEADROOM).max(16 << 10));
+        .max_buf_size(
+            limits
+                .max_header_bytes
+                .saturating_mul(HEADROOM)
+                .max(16 << 10),
+        );
     builder
         .http2()
         .timer(TokioTimer::new())

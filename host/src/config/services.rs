@@ -273,14 +273,7 @@ fn grants(name: &str) -> Grants {
             &[],
         ),
         "session-validation-normalizer" => (
-            &[
-                "fallback",
-                "jwt",
-                "peers",
-                "redis",
-                "revocations",
-                "users",
-            ],
+            &["fallback", "jwt", "peers", "redis", "revocations", "users"],
             &[],
         ),
         "fallback-session-provider" => (
