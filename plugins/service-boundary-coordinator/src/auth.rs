@@ -88,6 +88,19 @@ pub(crate) fn role(known: &users::State, own: Option<&Login>) -> Role {
     listed.or(own.map(|login| login.role)).unwrap_or(Role::User)
 }
 
+/// The user's e-mail as it is written elsewhere: from the users table where known, else
+/// from the user's own token, else as reported.
+pub(crate) fn email<'a>(
+    known: &'a users::State,
+    own: Option<&'a Login>,
+    reported: &'a str,
+) -> &'a str {
+    match known {
+        users::State::Active(user) => &user.email,
+        _ => own.map_or(reported, |login| &login.email),
+    }
+}
+
 /// A user who is known to be disabled, or not to exist, cannot begin or renew a session.
 pub(crate) fn may_happen(kind: Kind, known: &users::State) -> Result<(), Fault> {
     let gone = matches!(known, users::State::Disabled | users::State::Missing);

@@ -87,7 +87,7 @@ fn synced<H: Host>(host: &H, request: &Request) -> Result<Synced, Refused> {
     let change = Change {
         kind: event.kind,
         user_id: event.user_id,
-        email: &event.email,
+        email: auth::email(&known, token, &event.email),
         role: auth::role(&known, token),
         session_id: event.session_id.as_deref(),
         token,

@@ -391,6 +391,21 @@ fn users_report_only_themselves() {
 }
 
 #[test]
+fn e_mails_are_written_as_they_are_known() {
+    let host = host();
+    let mut body = event("login", None);
+    body["email"] = json!("ADA@example.org");
+    by_user(&host, &body);
+    assert_eq!(host.json("session:42").unwrap()["email"], "ada@example.org");
+    by_service(&host, &body);
+    assert_eq!(host.json("session:42").unwrap()["email"], "ADA@example.org");
+    host.users.borrow_mut().insert(42, known("user"));
+    by_service(&host, &body);
+    assert_eq!(host.json("session:42").unwrap()["email"], "ada@example.org");
+    assert_eq!(host.events.borrow()[2].email, "ada@example.org");
+}
+
+#[test]
 fn admin_rights_need_a_known_state() {
     let host = host();
     host.good("root", |claims| {
