@@ -17,8 +17,10 @@ const MAX_KINDS: usize = 32;
 const MAX_KEYS: usize = 16_384;
 /// Shared buckets for the keys of one kind when it holds [`MAX_KEYS`].
 const SHARED: u64 = 256;
+/// Longest name of a bucket, bytes.
+const MAX_NAME: usize = 64;
 /// What is told to a caller who can never have one.
-const NEVER: u32 = 60;
+pub const NEVER: u32 = 60;
 
 type Keyed<C> = RateLimiter<u64, DashMapStateStore<u64>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
@@ -58,12 +60,16 @@ impl<C: Clock + Clone> Limiter<C> {
     /// Takes one from the bucket of `key`.
     ///
     /// # Errors
-    /// The whole seconds until one is there again, at least 1. With `per_minute` 0,
-    /// or more kinds of buckets than a service may have, nothing is ever there.
+    /// The whole seconds until one is there again, at least 1. With `per_minute` 0, a
+    /// name over 64 bytes, or more kinds of buckets than a service may have, nothing
+    /// is ever there ([`NEVER`]).
     pub fn take(&self, service: &str, bucket: &str, key: &str, per_minute: u32) -> Result<(), u32> {
         let Some(per_minute) = NonZeroU32::new(per_minute) else {
             return Err(NEVER);
         };
+        if bucket.len() > MAX_NAME {
+            return Err(NEVER);
+        }
         let Some(limiter) = self.kind(service, bucket, per_minute) else {
             tracing::warn!(
                 service,
@@ -190,6 +196,8 @@ mod tests {
         }
         assert_eq!(limiter.take("s", "one more", "k", 5), Err(NEVER));
         assert_eq!(limiter.take("s", "b0", "k", 5), Ok(()));
+        let long = "b".repeat(MAX_NAME + 1);
+        assert_eq!(limiter.take("other", &long, "k", 5), Err(NEVER));
         assert_eq!(limiter.take("other", "one more", "k", 5), Ok(()));
     }
 
@@ -206,7 +214,7 @@ mod tests {
         let shared = usize::try_from(SHARED).unwrap();
         assert!((1..=shared).contains(&passed), "{passed} passed");
         assert!(limiters.iter().all(|kind| kind.len() <= MAX_KEYS + shared));
-        clock.advance(Duration::from_secs(61));
+        clock.advance(Duration::from_secs(121));
         limiter.prune();
         assert!(limiters.iter().all(|kind| kind.is_empty()));
     }

@@ -9,9 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::counters::Counters;
+use crate::csrf::{Csrf, SecretError};
+use crate::directory::Directory;
+use crate::events::Events;
 use crate::journal::Journal;
 use crate::keys::{Keys, RELOAD_PERIOD};
+use crate::limiter::Limiter;
+use crate::peers::Peers;
 use crate::revocation::Revocations;
+use crate::sockets::Sockets;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::file::{File, FileError, OpenError};
@@ -20,6 +27,10 @@ use crate::store::redis::{Redis, SetupError};
 /// How often Redis is asked for a sign of life.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 
+/// Waiting events are tried again this often.
+const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+/// Full buckets are forgotten this often.
+const PRUNE_PERIOD: Duration = Duration::from_secs(60);
 /// How often what Redis has lost is written there again.
 const REPAIR_PERIOD: Duration = Duration::from_secs(30);
 /// How often ended entries are dropped.
@@ -45,6 +56,9 @@ pub enum StateError {
     /// The settings for Redis are wrong.
     #[error(transparent)]
     Redis(#[from] SetupError),
+    /// The CSRF secret is configured but cannot be used.
+    #[error(transparent)]
+    Csrf(#[from] SecretError),
 }
 
 /// What the host knows about a dependency, without asking it now.
@@ -78,6 +92,13 @@ pub struct State {
     journal: Journal,
     revocations: Revocations,
     shared: Shared,
+    peers: Arc<Peers>,
+    events: Events,
+    directory: Directory,
+    csrf: Csrf,
+    limiter: Limiter,
+    counters: Counters,
+    sockets: Arc<Sockets>,
 }
 
 /// The store that hosts share, or the embedded one alone.
@@ -113,7 +134,15 @@ impl State {
         let journal = Journal::open(Arc::clone(&file)).await?;
         let revocations = Revocations::new(journal.clone(), clock.clone());
         let keys = Keys::load(&config.jwt, clock.now());
+        let names = config.services.iter().map(|service| service.name.as_str());
         Ok(Arc::new(State {
+            peers: Arc::new(Peers::new(&config, clock.clone())),
+            events: Events::new(clock.clone()),
+            directory: Directory::open(Arc::clone(&file), clock.clone()).await?,
+            csrf: Csrf::open(config.csrf_secret_file.as_deref())?,
+            limiter: Limiter::default(),
+            counters: Counters::new(names),
+            sockets: Arc::default(),
             config,
             clock,
             keys,
@@ -142,6 +171,7 @@ impl State {
 
     /// Starts the background work (probes, repair, cleaning); it ends with `stop`.
     pub fn spawn(self: &Arc<Self>, stop: CancellationToken) {
+        self.spawn_housekeeping(&stop);
         let state = Arc::clone(self);
         every(RELOAD_PERIOD, &stop, move || {
             let state = Arc::clone(&state);
@@ -190,7 +220,57 @@ impl State {
             // The file reports its own faults.
             let _ = embedded.clean().await;
         }
+        self.directory.clean().await;
         let _ = self.journal.clean(self.clock.now()).await;
+    }
+
+    fn spawn_housekeeping(self: &Arc<Self>, stop: &CancellationToken) {
+        self.peers.spawn(stop);
+        let state = Arc::clone(self);
+        every(FLUSH_PERIOD, stop, move || {
+            let state = Arc::clone(&state);
+            async move { state.events.flush(state.store()).await }
+        });
+        let state = Arc::clone(self);
+        every(PRUNE_PERIOD, stop, move || {
+            let state = Arc::clone(&state);
+            async move { state.limiter.prune() }
+        });
+    }
+
+    /// What the probes know of the other services.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// The sender of login events.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// What is known of users.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The maker and judge of `csrf_token` values.
+    pub fn csrf(&self) -> &Csrf {
+        &self.csrf
+    }
+
+    /// The rate limits.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// What the plugins count.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The sockets of this process.
+    pub fn sockets(&self) -> &Arc<Sockets> {
+        &self.sockets
     }
 
     /// True if a usable JWT secret is loaded.
@@ -226,6 +306,7 @@ impl State {
     pub fn dependency(&self, name: &str) -> Reachability {
         let reached = match name {
             "redis" => self.redis().map(Redis::connected),
+            "chat_service" => self.peers.chat_connected(),
             _ => None,
         };
         match reached {

@@ -4,9 +4,17 @@
 
 use std::sync::Arc;
 
+mod breakers;
+mod counters;
+mod csrf;
+mod events;
 mod jwt;
+mod limiter;
+mod peers;
 mod redis;
 mod revocations;
+mod sockets;
+mod users;
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -93,11 +101,16 @@ impl Context {
 
     /// Comes before every change. False: not now, this is a self-test.
     fn may_write(&mut self) -> bool {
-        if self.purpose == Purpose::SelfTest {
+        if self.in_self_test() {
             return false;
         }
         self.wrote = true;
         true
+    }
+
+    /// True while the guest checks itself: nothing may be counted or changed.
+    fn in_self_test(&self) -> bool {
+        self.purpose == Purpose::SelfTest
     }
 
     fn state(&self) -> &Arc<State> {
@@ -156,6 +169,18 @@ pub fn add_to_linker<T: Send + 'static>(
             })*
         };
     }
-    link!("jwt" => jwt, "redis" => redis, "revocations" => revocations);
+    link!(
+        "breakers" => breakers,
+        "counters" => counters,
+        "csrf" => csrf,
+        "events" => events,
+        "jwt" => jwt,
+        "limiter" => limiter,
+        "peers" => peers,
+        "redis" => redis,
+        "revocations" => revocations,
+        "sockets" => sockets,
+        "users" => users,
+    );
     Ok(())
 }

@@ -1,0 +1,319 @@
+//! The authenticated sockets that this process holds. They belong to the host, so
+//! a swap never closes one. It owns who is connected and how to ask for a close;
+//! it must not read or write a socket.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// Longest reason of a close frame, bytes (RFC 6455 section 5.5: 125 less the code).
+const MAX_REASON: usize = 123;
+/// Close code for what should not have happened (RFC 6455 section 7.4.1).
+const INTERNAL_ERROR: u16 = 1011;
+
+/// One socket and who is at its other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Unique on this host.
+    pub id: String,
+    /// The user.
+    pub user_id: u32,
+    /// The user's e-mail.
+    pub email: String,
+    /// `admin` or `user`.
+    pub role: String,
+    /// `enhanced`, `legacy` or `mixed`.
+    pub format_type: String,
+    /// Unix seconds.
+    pub connected_at: u64,
+    /// The session that the credentials named.
+    pub session_id: String,
+}
+
+/// What a close frame says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// A code that may be sent (RFC 6455 section 7.4).
+    pub code: u16,
+    /// At most 123 bytes.
+    pub reason: String,
+}
+
+impl Close {
+    /// A code that must not be sent becomes 1011; a long reason is cut.
+    pub fn new(code: u16, reason: &str) -> Close {
+        let code = match code {
+            1000..=1003 | 1007..=1014 | 3000..=4999 => code,
+            _ => INTERNAL_ERROR,
+        };
+        let end = reason.floor_char_boundary(MAX_REASON);
+        Close {
+            code,
+            reason: reason.get(..end).unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// The id is taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a socket with this connection id is already registered")]
+pub struct Taken;
+
+/// All sockets of this process.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    by_id: HashMap<String, Entry>,
+    /// The open ones, by user.
+    by_user: HashMap<u32, BTreeSet<String>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    connection: Connection,
+    /// None: it was told to close and is no longer counted.
+    close: Option<oneshot::Sender<Close>>,
+}
+
+/// Keeps a socket registered; dropping it takes the socket out.
+#[derive(Debug)]
+pub struct Registration {
+    sockets: Arc<Sockets>,
+    id: String,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.sockets.lock().remove(&self.id);
+    }
+}
+
+impl Sockets {
+    /// Adds a socket. `close` is sent to at most once; whoever holds the other end
+    /// closes the socket then.
+    ///
+    /// # Errors
+    /// [`Taken`] if the id is in use.
+    pub fn register(
+        self: &Arc<Self>,
+        connection: Connection,
+        close: oneshot::Sender<Close>,
+    ) -> Result<Registration, Taken> {
+        let id = connection.id.clone();
+        self.lock().insert(connection, close)?;
+        Ok(Registration {
+            sockets: Arc::clone(self),
+            id,
+        })
+    }
+
+    /// The open sockets of one user, or of all, oldest first.
+    pub fn list(&self, user_id: Option<u32>) -> Vec<Connection> {
+        let tables = self.lock();
+        let mut found: Vec<Connection> = match user_id {
+            Some(user_id) => tables
+                .ids(user_id)
+                .filter_map(|id| tables.by_id.get(id))
+                .map(|entry| entry.connection.clone())
+                .collect(),
+            None => tables
+                .by_id
+                .values()
+                .filter(|entry| entry.close.is_some())
+                .map(|entry| entry.connection.clone())
+                .collect(),
+        };
+        drop(tables);
+        found.sort_by(|left, right| {
+            (left.connected_at, &left.id).cmp(&(right.connected_at, &right.id))
+        });
+        found
+    }
+
+    /// Number of open sockets.
+    pub fn count(&self) -> usize {
+        self.lock().by_user.values().map(BTreeSet::len).sum()
+    }
+
+    /// Tells the sockets of a user, or of one session of the user, to close. The
+    /// number of those that were told and still there.
+    pub fn close(&self, user_id: u32, session_id: Option<&str>, close: &Close) -> usize {
+        let senders = self.lock().begin_closing(user_id, session_id);
+        senders
+            .into_iter()
+            .filter_map(|sender| sender.send(close.clone()).ok())
+            .count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    fn insert(
+        &mut self,
+        connection: Connection,
+        close: oneshot::Sender<Close>,
+    ) -> Result<(), Taken> {
+        let id = connection.id.clone();
+        if self.by_id.contains_key(&id) {
+            return Err(Taken);
+        }
+        let user_id = connection.user_id;
+        self.by_user.entry(user_id).or_default().insert(id.clone());
+        let close = Some(close);
+        self.by_id.insert(id, Entry { connection, close });
+        Ok(())
+    }
+
+    fn remove(&mut self, id: &str) {
+        if let Some(entry) = self.by_id.remove(id) {
+            self.leave(entry.connection.user_id, id);
+        }
+    }
+
+    fn ids(&self, user_id: u32) -> impl Iterator<Item = &String> {
+        self.by_user.get(&user_id).into_iter().flatten()
+    }
+
+    /// Takes the matching sockets out of the count and hands out their senders.
+    fn begin_closing(
+        &mut self,
+        user_id: u32,
+        session_id: Option<&str>,
+    ) -> Vec<oneshot::Sender<Close>> {
+        let ids: Vec<String> = self.ids(user_id).cloned().collect();
+        let mut senders = Vec::new();
+        for id in ids {
+            let Some(entry) = self.by_id.get_mut(&id) else {
+                continue;
+            };
+            if session_id.is_none_or(|session| session == entry.connection.session_id) {
+                senders.extend(entry.close.take());
+                self.leave(user_id, &id);
+            }
+        }
+        senders
+    }
+
+    fn leave(&mut self, user_id: u32, id: &str) {
+        if let Some(ids) = self.by_user.get_mut(&user_id) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.by_user.remove(&user_id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(id: &str, user_id: u32, session_id: &str) -> Connection {
+        Connection {
+            id: id.into(),
+            user_id,
+            email: "ada@example.org".into(),
+            role: "user".into(),
+            format_type: "enhanced".into(),
+            connected_at: 1_000,
+            session_id: session_id.into(),
+        }
+    }
+
+    fn ids(connections: &[Connection]) -> Vec<&str> {
+        connections.iter().map(|found| found.id.as_str()).collect()
+    }
+
+    fn three() -> (Arc<Sockets>, Vec<(Registration, oneshot::Receiver<Close>)>) {
+        let sockets = Arc::new(Sockets::default());
+        let held = [("a", 1, "s1"), ("b", 1, "s2"), ("c", 2, "s1")]
+            .into_iter()
+            .map(|(id, user, session)| {
+                let (sender, receiver) = oneshot::channel();
+                let connection = connection(id, user, session);
+                (sockets.register(connection, sender).unwrap(), receiver)
+            })
+            .collect();
+        (sockets, held)
+    }
+
+    #[test]
+    fn lists_by_user_and_all_and_forgets_what_is_dropped() {
+        let (sockets, mut held) = three();
+        assert_eq!(ids(&sockets.list(None)), ["a", "b", "c"]);
+        assert_eq!(ids(&sockets.list(Some(1))), ["a", "b"]);
+        assert_eq!(ids(&sockets.list(Some(9))), [""; 0]);
+        assert_eq!(sockets.count(), 3);
+        held.remove(0);
+        assert_eq!(ids(&sockets.list(Some(1))), ["b"]);
+        assert_eq!(sockets.count(), 2);
+        held.clear();
+        assert!(sockets.lock().by_id.is_empty() && sockets.lock().by_user.is_empty());
+    }
+
+    #[test]
+    fn closes_one_session_of_one_user_once() {
+        let (sockets, mut held) = three();
+        let close = Close::new(4001, "Session ended");
+        assert_eq!(sockets.close(1, Some("s1"), &close), 1);
+        assert_eq!(sockets.close(1, Some("s1"), &close), 0);
+        assert_eq!(held[0].1.try_recv(), Ok(close));
+        assert!(held[1].1.try_recv().is_err() && held[2].1.try_recv().is_err());
+        assert_eq!(ids(&sockets.list(None)), ["b", "c"]);
+        assert_eq!(sockets.count(), 2);
+    }
+
+    #[test]
+    fn closes_all_sockets_of_a_user() {
+        let (sockets, mut held) = three();
+        let close = Close::new(4001, "Logged out");
+        assert_eq!(sockets.close(1, None, &close), 2);
+        assert_eq!(sockets.close(7, None, &close), 0);
+        assert_eq!(held[0].1.try_recv(), Ok(close.clone()));
+        assert_eq!(held[1].1.try_recv(), Ok(close));
+        assert_eq!(ids(&sockets.list(None)), ["c"]);
+    }
+
+    #[test]
+    fn a_socket_that_went_by_itself_is_not_counted_as_closed() {
+        let (sockets, held) = three();
+        let (_registrations, receivers): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        drop(receivers);
+        assert_eq!(sockets.close(2, None, &Close::new(4001, "")), 0);
+    }
+
+    #[test]
+    fn an_id_is_taken_until_its_socket_is_gone() {
+        let (sockets, mut held) = three();
+        sockets.close(1, Some("s1"), &Close::new(4001, ""));
+        let again = |sockets: &Arc<Sockets>| {
+            sockets.register(connection("a", 3, "s9"), oneshot::channel().0)
+        };
+        assert_eq!(again(&sockets).unwrap_err(), Taken);
+        held.remove(0);
+        let registration = again(&sockets).unwrap();
+        assert_eq!(ids(&sockets.list(Some(3))), ["a"]);
+        drop(registration);
+        assert_eq!(sockets.count(), 2);
+    }
+
+    #[test]
+    fn codes_that_must_not_be_sent_and_long_reasons_are_mended() {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, u16::MAX] {
+            assert_eq!(Close::new(code, "").code, INTERNAL_ERROR, "{code}");
+        }
+        for code in [1000, 1001, 1008, 1009, 1011, 3000, 4001, 4999] {
+            assert_eq!(Close::new(code, "").code, code);
+        }
+        let reason = Close::new(1000, &"é".repeat(100)).reason;
+        assert_eq!(reason, "é".repeat(61));
+    }
+}
