@@ -1,0 +1,534 @@
+//! The emergency sessions: one record a user, on the disk before the answer, and
+//! mirrored to Redis while that is up. It keeps records; who may have one is
+//! decided by the plugins and by the revocations.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use redb::{ReadableTable, TableDefinition};
+
+use crate::clock::Clock;
+use crate::journal::Journal;
+use crate::keys::sha256_hex;
+use crate::revocation::{LOCAL_PREFIX, Revocations, Subject};
+use crate::store::file::{File, FileError};
+use crate::store::{Condition, Store};
+
+mod record;
+
+pub use record::{Draft, InvalidDraft, MAX_LIFE, Record};
+
+/// Most records.
+pub const MAX_RECORDS: usize = 1000;
+/// A session is copied for a user this seldom, seconds.
+const COPY_PERIOD: u64 = 60;
+/// Copies that may be under way; more are left out, the next request brings one.
+const MAX_COPIES: usize = 64;
+/// User -> the record as JSON.
+const RECORDS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("fallback");
+
+/// Why nothing was kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The draft is not valid.
+    #[error(transparent)]
+    Invalid(#[from] InvalidDraft),
+    /// The file could not be written; nothing has changed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// A record that was made, and the one time that its token is told.
+#[derive(Debug)]
+pub struct Created {
+    /// The record.
+    pub record: Record,
+    /// 32 random bytes, base64url.
+    pub token: String,
+    /// A live record was replaced.
+    pub replaced: bool,
+}
+
+/// Figures for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Live records.
+    pub active: u32,
+    /// Ended records that were not dropped yet.
+    pub expired: u32,
+    /// Records that Redis does not have yet.
+    pub pending: u32,
+    /// False after a write to the file failed, until one succeeds.
+    pub persistent: bool,
+    /// Counts by name.
+    pub counts: Vec<(&'static str, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    created: AtomicU64,
+    retrieved: AtomicU64,
+    expired: AtomicU64,
+    evicted: AtomicU64,
+    activations: AtomicU64,
+    recoveries: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    records: BTreeMap<u32, Record>,
+    /// Users whose record Redis does not have yet.
+    pending: BTreeSet<u32>,
+    /// When a user's session was copied last, unix seconds.
+    copied: HashMap<u32, u64>,
+    /// Users whose record was used since it was written.
+    touched: BTreeSet<u32>,
+}
+
+/// The records of this process.
+#[derive(Debug)]
+pub struct Emergency {
+    file: Arc<File>,
+    journal: Journal,
+    clock: Clock,
+    shelf: Mutex<Shelf>,
+    /// One change at a time, so that file and memory agree.
+    changes: tokio::sync::Mutex<()>,
+    copies: Arc<tokio::sync::Semaphore>,
+    counts: Counts,
+    /// The shared store failed a record, and has not taken one since.
+    away: AtomicBool,
+}
+
+fn mirror_key(user_id: u32) -> String {
+    format!("lockgate:fallback:{user_id}")
+}
+
+fn removed_key(user_id: u32) -> String {
+    format!("{LOCAL_PREFIX}fallback-removed:{user_id}")
+}
+
+fn subject(record: &Record) -> Subject {
+    Subject {
+        user_id: record.user_id,
+        session_id: record.session_id.clone(),
+        token_sha256: record.source_sha256.clone(),
+        issued_at: record.source_issued_at,
+    }
+}
+
+impl Emergency {
+    /// Loads the records of `file`; ended and unreadable ones are left out.
+    ///
+    /// # Errors
+    /// [`FileError`] if the file cannot be used.
+    pub async fn open(
+        file: Arc<File>,
+        journal: Journal,
+        clock: Clock,
+    ) -> Result<Emergency, FileError> {
+        file.write(|transaction| Ok(drop(transaction.open_table(RECORDS)?))).await?;
+        let now = clock.now();
+        let records = file.read(|transaction| {
+            let mut records = BTreeMap::new();
+            for row in transaction.open_table(RECORDS)?.iter()? {
+                let (user_id, value) = row?;
+                match serde_json::from_slice::<Record>(value.value()) {
+                    Ok(record) if record.live(now) => {
+                        records.insert(user_id.value(), record);
+                    }
+                    Ok(_) => {}
+                    Err(_) => tracing::warn!("an emergency session cannot be read: left out"),
+                }
+            }
+            Ok(records)
+        })?;
+        let pending = records.keys().copied().collect();
+        Ok(Emergency {
+            file,
+            journal,
+            clock,
+            shelf: Mutex::new(Shelf { records, pending, ..Shelf::default() }),
+            changes: tokio::sync::Mutex::new(()),
+            copies: Arc::new(tokio::sync::Semaphore::new(MAX_COPIES)),
+            counts: Counts::default(),
+            away: AtomicBool::new(false),
+        })
+    }
+
+    /// Creates or replaces the record of the user.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn create(&self, draft: Draft, store: &dyn Store) -> Result<Created, Fault> {
+        let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let record = draft.record(sha256_hex(token.as_bytes()), self.clock.millis())?;
+        let guard = self.changes.lock().await;
+        let replaced = self.live(record.user_id).is_some();
+        self.write(record.clone()).await?;
+        drop(guard);
+        self.counts.created.fetch_add(1, Ordering::Relaxed);
+        self.mirror(&record, store).await;
+        Ok(Created { record, token, replaced })
+    }
+
+    /// Keeps a copy of a session in the background, at most once a minute for a user.
+    ///
+    /// # Errors
+    /// [`InvalidDraft`]. A file that fails is reported by [`Emergency::report`].
+    pub fn copy(
+        self: &Arc<Self>,
+        draft: Draft,
+        store: Arc<dyn Store>,
+    ) -> Result<(), InvalidDraft> {
+        let user_id = draft.user_id;
+        // Nobody is told the token of a copy.
+        let unknown = sha256_hex(&rand::random::<[u8; 32]>());
+        let record = draft.record(unknown, self.clock.millis())?;
+        let Ok(permit) = Arc::clone(&self.copies).try_acquire_owned() else { return Ok(()) };
+        if !self.due(user_id) {
+            return Ok(());
+        }
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = this.merge(record, store.as_ref()).await {
+                tracing::warn!(%error, "a session could not be copied");
+            }
+            drop(permit);
+        });
+        Ok(())
+    }
+
+    /// Notes a copy; false: there was one within the minute.
+    fn due(&self, user_id: u32) -> bool {
+        let now = self.clock.now();
+        let mut shelf = self.shelf();
+        let recent = |at: u64| now < at.saturating_add(COPY_PERIOD);
+        if shelf.copied.get(&user_id).copied().is_some_and(recent) {
+            return false;
+        }
+        if shelf.copied.len() >= 4 * MAX_RECORDS {
+            shelf.copied.retain(|_, at| recent(*at));
+        }
+        shelf.copied.insert(user_id, now);
+        true
+    }
+
+    /// Of a live record the creation, the end, the session and both tokens stay.
+    async fn merge(&self, copy: Record, store: &dyn Store) -> Result<(), FileError> {
+        let guard = self.changes.lock().await;
+        let record = match self.live(copy.user_id) {
+            Some(live) => Record {
+                email: copy.email,
+                role: copy.role,
+                session_data: copy.session_data,
+                token_format: copy.token_format,
+                last_accessed: copy.last_accessed,
+                changed_at: copy.changed_at,
+                ..live
+            },
+            None => copy,
+        };
+        self.write(record.clone()).await?;
+        drop(guard);
+        self.mirror(&record, store).await;
+        Ok(())
+    }
+
+    /// The live record of a user, here or, if that is newer, in the shared store.
+    pub async fn find(&self, user_id: u32, store: &dyn Store) -> Option<Record> {
+        let here = self.live(user_id);
+        let there = self.there(user_id, store).await;
+        let newer = there.filter(|there| {
+            here.as_ref().is_none_or(|here| there.changed_at > here.changed_at)
+        });
+        match newer {
+            Some(record) => {
+                let guard = self.changes.lock().await;
+                // The caller gets its record even if it cannot be kept here.
+                let _ = self.write(record.clone()).await;
+                drop(guard);
+                self.shelf().pending.remove(&user_id);
+                self.touch(user_id).or(Some(record))
+            }
+            None => here.and_then(|_| self.touch(user_id)),
+        }
+    }
+
+    /// The live record with this fallback token, here.
+    pub fn find_by_token(&self, token: &str) -> Option<Record> {
+        let hash = sha256_hex(token.as_bytes());
+        let now = self.clock.now();
+        let user_id = self
+            .shelf()
+            .records
+            .values()
+            .find(|record| record.token_sha256 == hash && record.live(now))
+            .map(|record| record.user_id)?;
+        self.touch(user_id)
+    }
+
+    /// Replaces `session_data` and `token_format` of a live record. False: none.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn update(
+        &self,
+        user_id: u32,
+        session_data: &str,
+        token_format: &str,
+        store: &dyn Store,
+    ) -> Result<bool, Fault> {
+        let session_data = record::object(session_data)?;
+        if !record::format(token_format) {
+            return Err(InvalidDraft.into());
+        }
+        let guard = self.changes.lock().await;
+        let Some(mut record) = self.live(user_id) else { return Ok(false) };
+        record.session_data = session_data;
+        token_format.clone_into(&mut record.token_format);
+        record.changed_at = self.clock.millis();
+        self.write(record.clone()).await?;
+        drop(guard);
+        self.mirror(&record, store).await;
+        Ok(true)
+    }
+
+    /// Removes the record of a user; with a session only if it is that one's.
+    /// False: it is another session's.
+    ///
+    /// # Errors
+    /// [`FileError`]: nothing has changed.
+    pub async fn remove(
+        &self,
+        user_id: u32,
+        session_id: Option<&str>,
+        store: &dyn Store,
+    ) -> Result<bool, FileError> {
+        let guard = self.changes.lock().await;
+        let other = |record: &Record| session_id.is_some_and(|id| id != record.session_id);
+        if self.live(user_id).is_some_and(|record| other(&record)) {
+            return Ok(false);
+        }
+        if self.there(user_id, store).await.is_some_and(|record| other(&record)) {
+            return Ok(false);
+        }
+        let millis = self.clock.millis();
+        if store.delete(&[mirror_key(user_id)]).await.is_err() {
+            // The copy in Redis must not bring the record back.
+            let ends = (millis / 1000).saturating_add(MAX_LIFE);
+            let at = millis.to_string().into_bytes();
+            self.journal.put(removed_key(user_id), at, ends).await?;
+        }
+        self.drop_records(vec![user_id]).await?;
+        drop(guard);
+        Ok(true)
+    }
+
+    /// Figures for operators.
+    pub fn report(&self) -> Report {
+        let now = self.clock.now();
+        let shelf = self.shelf();
+        let size = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let active = shelf.records.values().filter(|record| record.live(now)).count();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Report {
+            active: size(active),
+            expired: size(shelf.records.len() - active),
+            pending: size(shelf.pending.len()),
+            persistent: self.file.healthy(),
+            counts: vec![
+                ("sessions_created", count(&self.counts.created)),
+                ("sessions_retrieved", count(&self.counts.retrieved)),
+                ("sessions_expired", count(&self.counts.expired)),
+                ("sessions_evicted", count(&self.counts.evicted)),
+                ("fallback_activations", count(&self.counts.activations)),
+                ("redis_recoveries", count(&self.counts.recoveries)),
+            ],
+        }
+    }
+
+    /// Drops ended records and writes the last uses to the file.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn clean(&self) -> Result<(), FileError> {
+        let now = self.clock.now();
+        let guard = self.changes.lock().await;
+        let (ended, touched) = {
+            let mut shelf = self.shelf();
+            let ended: Vec<u32> = shelf
+                .records
+                .values()
+                .filter(|record| !record.live(now))
+                .map(|record| record.user_id)
+                .collect();
+            let touched = std::mem::take(&mut shelf.touched);
+            let touched: Vec<Record> =
+                touched.iter().filter_map(|id| shelf.records.get(id)).cloned().collect();
+            (ended, touched)
+        };
+        self.counts.expired.fetch_add(ended.len() as u64, Ordering::Relaxed);
+        if !touched.is_empty() {
+            self.put(touched, Vec::new()).await?;
+        }
+        if !ended.is_empty() {
+            self.drop_records(ended).await?;
+        }
+        drop(guard);
+        Ok(())
+    }
+
+    /// Brings records to Redis that it has not, but none that was revoked meanwhile,
+    /// and takes the newer one where both have one.
+    pub async fn resync(&self, revocations: &Revocations, store: &dyn Store) {
+        let waiting: Vec<u32> = self.shelf().pending.iter().copied().collect();
+        for user_id in waiting {
+            let Some(record) = self.live(user_id) else {
+                self.shelf().pending.remove(&user_id);
+                continue;
+            };
+            let verdict = revocations.check(&subject(&record), store).await;
+            if verdict.revoked {
+                if self.remove(user_id, Some(&record.session_id), store).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            if !verdict.asked {
+                return;
+            }
+            match self.there(user_id, store).await {
+                Some(there) if there.changed_at > record.changed_at => {
+                    let _guard = self.changes.lock().await;
+                    if self.write(there).await.is_err() {
+                        return;
+                    }
+                    self.shelf().pending.remove(&user_id);
+                }
+                _ => self.mirror(&record, store).await,
+            }
+        }
+        if self.away.swap(false, Ordering::SeqCst) {
+            self.counts.recoveries.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self, user_id: u32) -> Option<Record> {
+        let now = self.clock.now();
+        self.shelf().records.get(&user_id).filter(|record| record.live(now)).cloned()
+    }
+
+    fn touch(&self, user_id: u32) -> Option<Record> {
+        let now = self.clock.now();
+        let mut shelf = self.shelf();
+        let record = shelf.records.get_mut(&user_id)?;
+        record.last_accessed = now;
+        let record = record.clone();
+        shelf.touched.insert(user_id);
+        self.counts.retrieved.fetch_add(1, Ordering::Relaxed);
+        Some(record)
+    }
+
+    /// The live record in the shared store, unless it was removed here since.
+    async fn there(&self, user_id: u32, store: &dyn Store) -> Option<Record> {
+        let value = store.get(&mirror_key(user_id)).await.ok().flatten()?;
+        let record: Record = serde_json::from_slice(&value).ok()?;
+        let now = self.clock.now();
+        let removed = self.journal.get(&removed_key(user_id), now).ok().flatten();
+        let removed = removed.and_then(|at| String::from_utf8(at).ok()?.parse::<u64>().ok());
+        (record.plausible(user_id)
+            && record.live(now)
+            && removed.is_none_or(|at| record.changed_at > at))
+        .then_some(record)
+    }
+
+    /// Writes the record to the shared store, or notes that it is missing there.
+    async fn mirror(&self, record: &Record, store: &dyn Store) {
+        let left = record.expires_at.saturating_sub(self.clock.now()).max(1);
+        let ttl = u32::try_from(left).unwrap_or(u32::MAX);
+        let value = serde_json::to_vec(record).unwrap_or_default();
+        let key = mirror_key(record.user_id);
+        if store.set(&key, &value, ttl, Condition::Always).await.is_ok() {
+            self.shelf().pending.remove(&record.user_id);
+        } else {
+            self.shelf().pending.insert(record.user_id);
+            if !self.away.swap(true, Ordering::SeqCst) {
+                self.counts.activations.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// File first, then memory; makes room before. The caller holds `changes`.
+    async fn write(&self, record: Record) -> Result<(), FileError> {
+        let leave = self.room_for(record.user_id);
+        self.put(vec![record.clone()], leave.clone()).await?;
+        let mut shelf = self.shelf();
+        for user_id in leave {
+            shelf.records.remove(&user_id);
+            shelf.pending.remove(&user_id);
+        }
+        shelf.records.insert(record.user_id, record);
+        Ok(())
+    }
+
+    /// Who has to go: the ended, then the least recently used.
+    fn room_for(&self, user_id: u32) -> Vec<u32> {
+        let now = self.clock.now();
+        let shelf = self.shelf();
+        if shelf.records.len() < MAX_RECORDS || shelf.records.contains_key(&user_id) {
+            return Vec::new();
+        }
+        let ended: Vec<u32> = shelf
+            .records
+            .values()
+            .filter(|record| !record.live(now))
+            .map(|record| record.user_id)
+            .collect();
+        if !ended.is_empty() {
+            self.counts.expired.fetch_add(ended.len() as u64, Ordering::Relaxed);
+            return ended;
+        }
+        self.counts.evicted.fetch_add(1, Ordering::Relaxed);
+        let oldest = shelf.records.values().min_by_key(|record| record.last_accessed);
+        oldest.map(|record| record.user_id).into_iter().collect()
+    }
+
+    async fn put(&self, records: Vec<Record>, leave: Vec<u32>) -> Result<(), FileError> {
+        self.file
+            .write(move |transaction| {
+                let mut table = transaction.open_table(RECORDS)?;
+                for user_id in leave {
+                    table.remove(user_id)?;
+                }
+                for record in records {
+                    let value = serde_json::to_vec(&record).unwrap_or_default();
+                    table.insert(record.user_id, value.as_slice())?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn drop_records(&self, users: Vec<u32>) -> Result<(), FileError> {
+        self.put(Vec::new(), users.clone()).await?;
+        let mut shelf = self.shelf();
+        for user_id in users {
+            shelf.records.remove(&user_id);
+            shelf.pending.remove(&user_id);
+            shelf.touched.remove(&user_id);
+            shelf.copied.remove(&user_id);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
