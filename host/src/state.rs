@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretSlice};
+use subtle::ConstantTimeEq;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -12,11 +14,13 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::csrf::{Csrf, SecretError};
 use crate::directory::Directory;
+use crate::emergency::Emergency;
 use crate::events::Events;
 use crate::journal::Journal;
-use crate::keys::{Keys, RELOAD_PERIOD};
+use crate::keys::{Keys, RELOAD_PERIOD, secret_file};
 use crate::limiter::Limiter;
 use crate::peers::Peers;
+use crate::reissue::{Refusal, Reissue, Tokens};
 use crate::revocation::Revocations;
 use crate::sockets::Sockets;
 use crate::store::Store;
@@ -91,6 +95,8 @@ pub struct State {
     keys: Keys,
     journal: Journal,
     revocations: Revocations,
+    emergency: Arc<Emergency>,
+    service_secret: Option<SecretSlice<u8>>,
     shared: Shared,
     peers: Arc<Peers>,
     events: Events,
@@ -133,6 +139,9 @@ impl State {
         };
         let journal = Journal::open(Arc::clone(&file)).await?;
         let revocations = Revocations::new(journal.clone(), clock.clone());
+        let emergency =
+            Emergency::open(Arc::clone(&file), journal.clone(), clock.clone()).await?;
+        let service_secret = config.service_secret_file.as_deref().and_then(secret_file);
         let keys = Keys::load(&config.jwt, clock.now());
         let names = config.services.iter().map(|service| service.name.as_str());
         Ok(Arc::new(State {
@@ -148,6 +157,8 @@ impl State {
             keys,
             journal,
             revocations,
+            emergency: Arc::new(emergency),
+            service_secret,
             shared,
         }))
     }
@@ -166,6 +177,14 @@ impl State {
         match &self.shared {
             Shared::Redis(redis) => redis.as_ref(),
             Shared::Embedded(embedded) => embedded,
+        }
+    }
+
+    /// The shared store, for work that outlives a request.
+    pub fn shared_store(&self) -> Arc<dyn Store> {
+        match &self.shared {
+            Shared::Redis(redis) => Arc::clone(redis) as Arc<dyn Store>,
+            Shared::Embedded(embedded) => Arc::new(embedded.clone()),
         }
     }
 
@@ -211,7 +230,10 @@ impl State {
         };
         if let Err(error) = self.revocations.repair(redis).await {
             tracing::warn!(%error, "not everything could be carried over to redis");
+            return;
         }
+        // After the revocations, so that no revoked session is carried over.
+        self.emergency.resync(&self.revocations, redis).await;
     }
 
     /// Drops what has ended from the embedded file.
@@ -221,6 +243,7 @@ impl State {
             let _ = embedded.clean().await;
         }
         self.directory.clean().await;
+        let _ = self.emergency.clean().await;
         let _ = self.journal.clean(self.clock.now()).await;
     }
 
@@ -288,6 +311,34 @@ impl State {
         &self.revocations
     }
 
+    /// The emergency sessions.
+    pub fn emergency(&self) -> &Arc<Emergency> {
+        &self.emergency
+    }
+
+    /// Where the emergency sessions are, for operators.
+    pub fn storage_location(&self) -> String {
+        self.config.fallback.path.display().to_string()
+    }
+
+    /// Replaces a refresh token.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn reissue(&self, token: &str, store: &dyn Store) -> Result<Tokens, Refusal> {
+        let reissue = Reissue {
+            keys: &self.keys,
+            revocations: &self.revocations,
+            journal: &self.journal,
+            directory: &self.directory,
+            store,
+            shared: self.redis().is_some(),
+            grace: self.config.jwt.refresh_grace.as_secs(),
+            now: self.clock.now(),
+        };
+        reissue.reissue(token).await
+    }
+
     /// The signing keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
@@ -318,8 +369,8 @@ impl State {
 
     /// Compares a service secret in constant time; `None` if none is configured.
     pub fn service_secret_matches(&self, given: &[u8]) -> Option<bool> {
-        let _ = given;
-        None
+        let secret = self.service_secret.as_ref()?;
+        Some(secret.expose_secret().ct_eq(given).into())
     }
 }
 

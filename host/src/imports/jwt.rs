@@ -3,6 +3,7 @@
 
 use super::Context;
 use crate::bindings::lockgate::plugin::jwt as wit;
+use crate::reissue::{Refusal, Tokens};
 use crate::keys::{Claims, Rejection, Scalar, Usage};
 
 impl From<Scalar> for wit::Scalar {
@@ -61,6 +62,37 @@ impl From<Rejection> for wit::Error {
     }
 }
 
+impl From<Tokens> for wit::Tokens {
+    fn from(tokens: Tokens) -> wit::Tokens {
+        wit::Tokens {
+            access_token: tokens.access,
+            access_expires_at: tokens.access_expires_at,
+            refresh_token: tokens.refresh,
+            user_id: tokens.user_id,
+            email: tokens.email,
+            role: tokens.role,
+            session_id: tokens.session_id,
+            degraded: tokens.degraded,
+        }
+    }
+}
+
+impl From<Refusal> for wit::ReissueError {
+    fn from(refusal: Refusal) -> wit::ReissueError {
+        match refusal {
+            Refusal::Rejected(rejection) => wit::ReissueError::Rejected(rejection.into()),
+            Refusal::Unsupported => wit::ReissueError::UnsupportedFormat,
+            Refusal::Revoked => wit::ReissueError::Revoked,
+            Refusal::Reused { user_id, session_id } => {
+                wit::ReissueError::Reused(wit::Theft { user_id, session_id })
+            }
+            Refusal::Disabled => wit::ReissueError::UserDisabled,
+            Refusal::Mismatch => wit::ReissueError::Mismatch,
+            Refusal::Unavailable => wit::ReissueError::Unavailable,
+        }
+    }
+}
+
 impl wit::Host for Context {
     async fn verify(
         &mut self,
@@ -83,8 +115,15 @@ impl wit::Host for Context {
         token: String,
     ) -> wasmtime::Result<Result<wit::Tokens, wit::ReissueError>> {
         self.enter()?;
-        drop(token);
-        Ok(Err(wit::ReissueError::Unavailable))
+        if !self.grants().reissue {
+            self.denied("jwt: reissue");
+            return Ok(Err(wit::ReissueError::Rejected(wit::Error::Denied)));
+        }
+        if !self.may_write() {
+            return Ok(Err(wit::ReissueError::Rejected(wit::Error::Denied)));
+        }
+        let reissued = self.state().reissue(&token, &self.store()).await;
+        Ok(reissued.map(Into::into).map_err(Into::into))
     }
 
     async fn ready(&mut self) -> wasmtime::Result<bool> {

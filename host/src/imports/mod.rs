@@ -8,6 +8,7 @@ mod breakers;
 mod counters;
 mod csrf;
 mod events;
+mod fallback;
 mod jwt;
 mod limiter;
 mod peers;
@@ -174,6 +175,7 @@ pub fn add_to_linker<T: Send + 'static>(
         "counters" => counters,
         "csrf" => csrf,
         "events" => events,
+        "fallback" => fallback,
         "jwt" => jwt,
         "limiter" => limiter,
         "peers" => peers,
