@@ -130,7 +130,8 @@ impl Emergency {
         journal: Journal,
         clock: Clock,
     ) -> Result<Emergency, FileError> {
-        file.write(|transaction| Ok(drop(transaction.open_table(RECORDS)?))).await?;
+        file.write(|transaction| Ok(drop(transaction.open_table(RECORDS)?)))
+            .await?;
         let now = clock.now();
         let records = file.read(|transaction| {
             let mut records = BTreeMap::new();
@@ -151,7 +152,11 @@ impl Emergency {
             file,
             journal,
             clock,
-            shelf: Mutex::new(Shelf { records, pending, ..Shelf::default() }),
+            shelf: Mutex::new(Shelf {
+                records,
+                pending,
+                ..Shelf::default()
+            }),
             changes: tokio::sync::Mutex::new(()),
             copies: Arc::new(tokio::sync::Semaphore::new(MAX_COPIES)),
             counts: Counts::default(),
@@ -172,23 +177,25 @@ impl Emergency {
         drop(guard);
         self.counts.created.fetch_add(1, Ordering::Relaxed);
         self.mirror(&record, store).await;
-        Ok(Created { record, token, replaced })
+        Ok(Created {
+            record,
+            token,
+            replaced,
+        })
     }
 
     /// Keeps a copy of a session in the background, at most once a minute for a user.
     ///
     /// # Errors
     /// [`InvalidDraft`]. A file that fails is reported by [`Emergency::report`].
-    pub fn copy(
-        self: &Arc<Self>,
-        draft: Draft,
-        store: Arc<dyn Store>,
-    ) -> Result<(), InvalidDraft> {
+    pub fn copy(self: &Arc<Self>, draft: Draft, store: Arc<dyn Store>) -> Result<(), InvalidDraft> {
         let user_id = draft.user_id;
         // Nobody is told the token of a copy.
         let unknown = sha256_hex(&rand::random::<[u8; 32]>());
         let record = draft.record(unknown, self.clock.millis())?;
-        let Ok(permit) = Arc::clone(&self.copies).try_acquire_owned() else { return Ok(()) };
+        let Ok(permit) = Arc::clone(&self.copies).try_acquire_owned() else {
+            return Ok(());
+        };
         if !self.due(user_id) {
             return Ok(());
         }
@@ -243,7 +250,8 @@ impl Emergency {
         let here = self.live(user_id);
         let there = self.there(user_id, store).await;
         let newer = there.filter(|there| {
-            here.as_ref().is_none_or(|here| there.changed_at > here.changed_at)
+            here.as_ref()
+                .is_none_or(|here| there.changed_at > here.changed_at)
         });
         match newer {
             Some(record) => {
@@ -287,7 +295,9 @@ impl Emergency {
             return Err(InvalidDraft.into());
         }
         let guard = self.changes.lock().await;
-        let Some(mut record) = self.live(user_id) else { return Ok(false) };
+        let Some(mut record) = self.live(user_id) else {
+            return Ok(false);
+        };
         record.session_data = session_data;
         token_format.clone_into(&mut record.token_format);
         record.changed_at = self.clock.millis();
@@ -313,7 +323,11 @@ impl Emergency {
         if self.live(user_id).is_some_and(|record| other(&record)) {
             return Ok(false);
         }
-        if self.there(user_id, store).await.is_some_and(|record| other(&record)) {
+        if self
+            .there(user_id, store)
+            .await
+            .is_some_and(|record| other(&record))
+        {
             return Ok(false);
         }
         let millis = self.clock.millis();
@@ -333,7 +347,11 @@ impl Emergency {
         let now = self.clock.now();
         let shelf = self.shelf();
         let size = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let active = shelf.records.values().filter(|record| record.live(now)).count();
+        let active = shelf
+            .records
+            .values()
+            .filter(|record| record.live(now))
+            .count();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Report {
             active: size(active),
@@ -367,11 +385,16 @@ impl Emergency {
                 .map(|record| record.user_id)
                 .collect();
             let touched = std::mem::take(&mut shelf.touched);
-            let touched: Vec<Record> =
-                touched.iter().filter_map(|id| shelf.records.get(id)).cloned().collect();
+            let touched: Vec<Record> = touched
+                .iter()
+                .filter_map(|id| shelf.records.get(id))
+                .cloned()
+                .collect();
             (ended, touched)
         };
-        self.counts.expired.fetch_add(ended.len() as u64, Ordering::Relaxed);
+        self.counts
+            .expired
+            .fetch_add(ended.len() as u64, Ordering::Relaxed);
         if !touched.is_empty() {
             self.put(touched, Vec::new()).await?;
         }
@@ -393,7 +416,11 @@ impl Emergency {
             };
             let verdict = revocations.check(&subject(&record), store).await;
             if verdict.revoked {
-                if self.remove(user_id, Some(&record.session_id), store).await.is_err() {
+                if self
+                    .remove(user_id, Some(&record.session_id), store)
+                    .await
+                    .is_err()
+                {
                     return;
                 }
                 continue;
@@ -423,7 +450,11 @@ impl Emergency {
 
     fn live(&self, user_id: u32) -> Option<Record> {
         let now = self.clock.now();
-        self.shelf().records.get(&user_id).filter(|record| record.live(now)).cloned()
+        self.shelf()
+            .records
+            .get(&user_id)
+            .filter(|record| record.live(now))
+            .cloned()
     }
 
     fn touch(&self, user_id: u32) -> Option<Record> {
@@ -456,7 +487,11 @@ impl Emergency {
         let ttl = u32::try_from(left).unwrap_or(u32::MAX);
         let value = serde_json::to_vec(record).unwrap_or_default();
         let key = mirror_key(record.user_id);
-        if store.set(&key, &value, ttl, Condition::Always).await.is_ok() {
+        if store
+            .set(&key, &value, ttl, Condition::Always)
+            .await
+            .is_ok()
+        {
             self.shelf().pending.remove(&record.user_id);
         } else {
             self.shelf().pending.insert(record.user_id);
@@ -493,11 +528,16 @@ impl Emergency {
             .map(|record| record.user_id)
             .collect();
         if !ended.is_empty() {
-            self.counts.expired.fetch_add(ended.len() as u64, Ordering::Relaxed);
+            self.counts
+                .expired
+                .fetch_add(ended.len() as u64, Ordering::Relaxed);
             return ended;
         }
         self.counts.evicted.fetch_add(1, Ordering::Relaxed);
-        let oldest = shelf.records.values().min_by_key(|record| record.last_accessed);
+        let oldest = shelf
+            .records
+            .values()
+            .min_by_key(|record| record.last_accessed);
         oldest.map(|record| record.user_id).into_iter().collect()
     }
 

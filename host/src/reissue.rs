@@ -131,7 +131,11 @@ impl Reissue<'_> {
         let claims = self.keys.verify(token, Usage::Refresh, self.now)?;
         let identity = claims.identity().map_err(|_| Refusal::Unsupported)?;
         let session_id = claims.session();
-        let logged_in = claims.auth_time.or(claims.issued_at).unwrap_or(self.now).min(self.now);
+        let logged_in = claims
+            .auth_time
+            .or(claims.issued_at)
+            .unwrap_or(self.now)
+            .min(self.now);
         if self.now > logged_in.saturating_add(LOGIN_LIFE) {
             return Err(Refusal::Rejected(Rejection::Expired));
         }
@@ -189,7 +193,11 @@ impl Reissue<'_> {
         if !asked {
             return self.without_rotation(&candidate);
         }
-        let ends = claims.expires_at.unwrap_or(self.now).saturating_add(LEEWAY).max(self.now + 1);
+        let ends = claims
+            .expires_at
+            .unwrap_or(self.now)
+            .saturating_add(LEEWAY)
+            .max(self.now + 1);
         let ttl = u32::try_from(ends - self.now).unwrap_or(u32::MAX);
         let value = serde_json::to_vec(&candidate).map_err(|_| Refusal::Unavailable)?;
         match self.store.set(&key, &value, ttl, Condition::IfAbsent).await {
@@ -209,7 +217,8 @@ impl Reissue<'_> {
                 // Perhaps it was written all the same. Without this note a later use
                 // of the token would look like theft.
                 let unsettled = unsettled_key(&claims.token_sha256);
-                self.keep(unsettled, candidate.jti.clone().into_bytes(), ends).await?;
+                self.keep(unsettled, candidate.jti.clone().into_bytes(), ends)
+                    .await?;
                 self.without_rotation(&candidate)
             }
         }
@@ -239,7 +248,11 @@ impl Reissue<'_> {
         if let Some(refresh) = &tokens.refresh {
             let next = record_key(&sha256_hex(refresh.as_bytes()));
             let used = self.kept(&next)?.is_some()
-                || self.store.get(&next).await.is_ok_and(|value| value.is_some());
+                || self
+                    .store
+                    .get(&next)
+                    .await
+                    .is_ok_and(|value| value.is_some());
             if used {
                 return Err(theft());
             }
@@ -263,8 +276,10 @@ impl Reissue<'_> {
         let key = record_key(&claims.token_sha256);
         let ends = claims.expires_at?.saturating_add(LEEWAY).max(self.now + 1);
         let ttl = u32::try_from(ends - self.now).unwrap_or(u32::MAX);
-        let (before, after) =
-            (serde_json::to_vec(record).ok()?, serde_json::to_vec(candidate).ok()?);
+        let (before, after) = (
+            serde_json::to_vec(record).ok()?,
+            serde_json::to_vec(candidate).ok()?,
+        );
         let won = self.store.compare_and_set(&key, &before, &after, ttl).await;
         if won != Ok(true) {
             return Some(Err(Refusal::Unavailable));
@@ -286,19 +301,27 @@ impl Reissue<'_> {
     }
 
     fn kept(&self, key: &str) -> Result<Option<Rotation>, Refusal> {
-        let value = self.journal.get(key, self.now).map_err(|_| Refusal::Unavailable)?;
+        let value = self
+            .journal
+            .get(key, self.now)
+            .map_err(|_| Refusal::Unavailable)?;
         Ok(value.and_then(|value| parse(&value)))
     }
 
     async fn keep(&self, key: String, value: Vec<u8>, ends: u64) -> Result<(), Refusal> {
-        self.journal.put(key, value, ends).await.map_err(|_| Refusal::Unavailable)
+        self.journal
+            .put(key, value, ends)
+            .await
+            .map_err(|_| Refusal::Unavailable)
     }
 
     fn sign(&self, record: &Rotation, rotated: bool, degraded: bool) -> Result<Tokens, Refusal> {
         let access = record.claims("access", &record.access_jti, ACCESS_LIFE);
         let refresh = record.claims("refresh", &record.jti, REFRESH_LIFE);
         let sign = |claims: &Issued| {
-            self.keys.sign(claims).ok_or(Refusal::Rejected(Rejection::NoSecret))
+            self.keys
+                .sign(claims)
+                .ok_or(Refusal::Rejected(Rejection::NoSecret))
         };
         Ok(Tokens {
             access: sign(&access)?,

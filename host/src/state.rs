@@ -139,8 +139,7 @@ impl State {
         };
         let journal = Journal::open(Arc::clone(&file)).await?;
         let revocations = Revocations::new(journal.clone(), clock.clone());
-        let emergency =
-            Emergency::open(Arc::clone(&file), journal.clone(), clock.clone()).await?;
+        let emergency = Emergency::open(Arc::clone(&file), journal.clone(), clock.clone()).await?;
         let service_secret = config.service_secret_file.as_deref().and_then(secret_file);
         let keys = Keys::load(&config.jwt, clock.now());
         let names = config.services.iter().map(|service| service.name.as_str());

@@ -95,7 +95,10 @@ impl Draft {
             && lockgate_identity::usable_session_id(&self.session_id)
             && format(&self.token_format)
             && self.source_sha256.len() == 64
-            && self.source_sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            && self
+                .source_sha256
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
             && expires_at > now;
         if !good {
             return Err(InvalidDraft);

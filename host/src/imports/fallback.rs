@@ -62,7 +62,11 @@ impl Host for Context {
         if !self.may_write() {
             return Ok(Err(Error::Denied));
         }
-        let created = self.state().emergency().create(draft.into(), &self.store()).await;
+        let created = self
+            .state()
+            .emergency()
+            .create(draft.into(), &self.store())
+            .await;
         Ok(created.map_err(Error::from).map(|created| Created {
             session: created.record.into(),
             token: created.token,
@@ -89,7 +93,11 @@ impl Host for Context {
 
     async fn find_by_token(&mut self, token: String) -> Answer<Option<Session>> {
         self.enter()?;
-        Ok(Ok(self.state().emergency().find_by_token(&token).map(Into::into)))
+        Ok(Ok(self
+            .state()
+            .emergency()
+            .find_by_token(&token)
+            .map(Into::into)))
     }
 
     async fn update(
@@ -103,7 +111,9 @@ impl Host for Context {
             return Ok(Err(Error::Denied));
         }
         let emergency = Arc::clone(self.state().emergency());
-        let done = emergency.update(user_id, &session_data, &token_format, &self.store()).await;
+        let done = emergency
+            .update(user_id, &session_data, &token_format, &self.store())
+            .await;
         Ok(done.map_err(Error::from))
     }
 
@@ -113,7 +123,9 @@ impl Host for Context {
             return Ok(Err(Error::Denied));
         }
         let emergency = Arc::clone(self.state().emergency());
-        let done = emergency.remove(user_id, session_id.as_deref(), &self.store()).await;
+        let done = emergency
+            .remove(user_id, session_id.as_deref(), &self.store())
+            .await;
         Ok(done.map_err(|_| Error::Unavailable))
     }
 

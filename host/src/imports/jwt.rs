@@ -3,8 +3,8 @@
 
 use super::Context;
 use crate::bindings::lockgate::plugin::jwt as wit;
-use crate::reissue::{Refusal, Tokens};
 use crate::keys::{Claims, Rejection, Scalar, Usage};
+use crate::reissue::{Refusal, Tokens};
 
 impl From<Scalar> for wit::Scalar {
     fn from(scalar: Scalar) -> wit::Scalar {
@@ -83,9 +83,13 @@ impl From<Refusal> for wit::ReissueError {
             Refusal::Rejected(rejection) => wit::ReissueError::Rejected(rejection.into()),
             Refusal::Unsupported => wit::ReissueError::UnsupportedFormat,
             Refusal::Revoked => wit::ReissueError::Revoked,
-            Refusal::Reused { user_id, session_id } => {
-                wit::ReissueError::Reused(wit::Theft { user_id, session_id })
-            }
+            Refusal::Reused {
+                user_id,
+                session_id,
+            } => wit::ReissueError::Reused(wit::Theft {
+                user_id,
+                session_id,
+            }),
             Refusal::Disabled => wit::ReissueError::UserDisabled,
             Refusal::Mismatch => wit::ReissueError::Mismatch,
             Refusal::Unavailable => wit::ReissueError::Unavailable,
