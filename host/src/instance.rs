@@ -10,7 +10,7 @@ use crate::bindings::Plugin;
 use crate::bindings::lockgate::plugin::types::{Request, Response};
 use crate::engine::Engine;
 use crate::imports::{Context, HostCallLimit, Purpose, Scope};
-use crate::revision::{Revision, words};
+use crate::revision::{Revision, one_line};
 use crate::sandbox::{self, HostData, Lines, Meter, Overrun};
 
 /// Why a call gave no usable answer.
@@ -120,6 +120,7 @@ impl Instance {
         self.served = self.served.saturating_add(1);
         let data = self.store.data_mut();
         data.meter = meter;
+        data.limiter.begin();
         data.context.begin(purpose, request_id);
         let limits = &self.revision.service().limits;
         lines(&self.store).begin(request_id, limits);
@@ -235,11 +236,16 @@ fn fault(error: &wasmtime::Error, store: &Store<HostData>) -> Fault {
     ) {
         (Some(trap), _) => trap.to_string().replace("wasm trap: ", ""),
         (None, true) => "it called exit".to_owned(),
-        (None, false) => words(error),
+        (None, false) => cause(error),
     };
     if store.data().limiter.refused() {
         Fault::Memory(what)
     } else {
         Fault::Trap(what)
     }
+}
+
+/// The innermost cause: what stands around it is wasmtime's backtrace.
+fn cause(error: &wasmtime::Error) -> String {
+    one_line(&error.root_cause().to_string())
 }

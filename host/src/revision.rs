@@ -354,9 +354,14 @@ fn hint<'a>(exports: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// An error and its causes on one line, cut to a readable length.
-pub fn words(error: &wasmtime::Error) -> String {
+fn words(error: &wasmtime::Error) -> String {
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let line = causes.join(": ").replace(|c: char| c.is_control(), " ");
+    one_line(&causes.join(": "))
+}
+
+/// Without control characters, cut to a readable length.
+pub fn one_line(text: &str) -> String {
+    let line = text.replace(|c: char| c.is_control(), " ");
     match line.char_indices().nth(400) {
         Some((end, _)) => format!("{}...", line.get(..end).unwrap_or_default()),
         None => line,

@@ -183,7 +183,12 @@ impl Limiter {
         }
     }
 
-    /// True if the instance asked for more than it may have.
+    /// Starts a call.
+    pub fn begin(&mut self) {
+        self.refused = false;
+    }
+
+    /// True if the instance asked for more than it may have since then.
     pub fn refused(&self) -> bool {
         self.refused
     }
