@@ -3,6 +3,7 @@
 //! requests and responses as values, not connections.
 
 mod admission;
+mod outcome;
 mod record;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
+pub use outcome::{Answer, Refusal};
 pub use record::{Entry, Failure, Report, RevisionReport};
 
 use crate::bindings::lockgate::plugin::types::{Request, Response};
@@ -24,6 +26,7 @@ use crate::pool::Pool;
 use crate::revision::{Cache, LoadError, Revision};
 use crate::sandbox::Meter;
 use admission::Admission;
+use outcome::BUSY;
 use record::Record;
 
 /// Past its own deadline a call gets this long to notice; then the answer goes out
@@ -32,47 +35,6 @@ const SLACK: Duration = Duration::from_millis(250);
 
 /// A second run gets what is left, but not less than this.
 const WORTH_A_RUN: Duration = Duration::from_millis(50);
-
-/// Why there is no answer of the component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No component was ever loaded.
-    #[error("the service has no working component")]
-    NoComponent,
-    /// Too many requests are in the service already.
-    #[error("the service is busy")]
-    Busy {
-        /// Whole seconds to wait before trying again.
-        retry_after: u32,
-    },
-    /// The component failed, and so did a second run where there was one.
-    #[error("the component failed")]
-    Trapped,
-    /// The component ran past a limit, and so did a second run where there was one.
-    #[error("the component ran past its limits")]
-    TimedOut,
-}
-
-const BUSY: Refusal = Refusal::Busy { retry_after: 1 };
-
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Refusal {
-        match fault {
-            Fault::Cpu | Fault::Wall => Refusal::TimedOut,
-            Fault::Trap(_) | Fault::Memory(_) | Fault::HostCalls(_) => Refusal::Trapped,
-            Fault::Crowded => BUSY,
-        }
-    }
-}
-
-/// A component's answer, not yet checked against HTTP's rules.
-#[derive(Debug)]
-pub struct Answer {
-    /// As the component gave it.
-    pub response: Response,
-    /// Short digest of the revision that answered.
-    pub revision: String,
-}
 
 /// A loaded revision with its instances.
 struct Loaded {

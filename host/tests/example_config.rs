@@ -1,7 +1,6 @@
 //! `lockgate.example.toml` promises every key with its default; these tests hold it
 //! to that.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -25,18 +24,18 @@ fn with(marks: &[&str]) -> String {
 }
 
 fn loaded(text: &str) -> Config {
-    Config::from_parts(Some(text), &BTreeMap::new()).unwrap()
+    Config::from_parts(Some(text), |_| None).unwrap()
 }
 
 #[test]
 fn as_it_stands_it_changes_nothing() {
-    let plain = Config::from_parts(None, &BTreeMap::new()).unwrap();
+    let plain = Config::from_parts(None, |_| None).unwrap();
     assert_eq!(format!("{:?}", loaded(&example())), format!("{plain:?}"));
 }
 
 #[test]
 fn the_values_it_shows_are_the_defaults() {
-    let plain = Config::from_parts(None, &BTreeMap::new()).unwrap();
+    let plain = Config::from_parts(None, |_| None).unwrap();
     let shown = with(&["#: "]);
     assert!(shown.lines().count() > 50, "{shown}");
     assert_eq!(format!("{:?}", loaded(&shown)), format!("{plain:?}"));

@@ -82,12 +82,11 @@ fn stem(file: &Path) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
 
     fn named(file: &str, service: Option<&str>) -> anyhow::Result<String> {
-        let config = Config::from_parts(None, &BTreeMap::new()).unwrap();
+        let config = Config::from_parts(None, |_| None).unwrap();
         let args = Args {
             file: file.into(),
             service: service.map(str::to_owned),

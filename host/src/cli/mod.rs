@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples:
+  lockgate serve
   lockgate check target/plugins/jwt-token-adapter.wasm
   lockgate token --user-id 42 --email ada@example.org
   lockgate healthcheck http://127.0.0.1:8025/health
@@ -29,7 +30,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT; settings come from lockgate.toml and the environment.
+    /// Serve all services, or the one that SERVICE_NAME names, until SIGTERM or SIGINT.
     Serve,
     /// Say whether a component file would be taken, and if not, why.
     Check(check::Args),
@@ -92,6 +93,7 @@ mod tests {
     fn the_help_shows_every_command() {
         let help = Cli::command().render_long_help().to_string();
         for word in [
+            "serve",
             "check",
             "token",
             "healthcheck",

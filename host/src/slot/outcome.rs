@@ -1,0 +1,46 @@
+//! What comes of a request in a slot: the component's answer, or why there is none.
+
+use crate::bindings::lockgate::plugin::types::Response;
+use crate::instance::Fault;
+
+/// Why there is no answer of the component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No component was ever loaded.
+    #[error("the service has no working component")]
+    NoComponent,
+    /// Too many requests are in the service already.
+    #[error("the service is busy")]
+    Busy {
+        /// Whole seconds to wait before trying again.
+        retry_after: u32,
+    },
+    /// The component failed, and so did a second run where there was one.
+    #[error("the component failed")]
+    Trapped,
+    /// The component ran past a limit, and so did a second run where there was one.
+    #[error("the component ran past its limits")]
+    TimedOut,
+}
+
+/// There is no place; one is likely to be free in a second.
+pub(super) const BUSY: Refusal = Refusal::Busy { retry_after: 1 };
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        match fault {
+            Fault::Cpu | Fault::Wall => Refusal::TimedOut,
+            Fault::Trap(_) | Fault::Memory(_) | Fault::HostCalls(_) => Refusal::Trapped,
+            Fault::Crowded => BUSY,
+        }
+    }
+}
+
+/// A component's answer, not yet checked against HTTP's rules.
+#[derive(Debug)]
+pub struct Answer {
+    /// As the component gave it.
+    pub response: Response,
+    /// Short digest of the revision that answered.
+    pub revision: String,
+}
