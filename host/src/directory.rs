@@ -1,32 +1,29 @@
-//! What is known of users: the shared cache of the users table, and a memory of
+//! What is known of users: the shared cache of the users table, and the journal of
 //! those who are disabled, which holds while the cache cannot be asked. It must
 //! not guess: without a fresh entry a user is unknown.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use redb::{ReadableTable as _, TableDefinition};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::clock::Clock;
-use crate::store::Store;
-use crate::store::file::{File, FileError};
+use crate::journal::Journal;
+use crate::store::{self, Condition, Store};
 
+/// Key of a user in the cache and in the journal, before the id.
+const PREFIX: &str = "lockgate:user:";
 /// How long a user counts as known to be active after the table was read, seconds.
 const FRESH: u64 = 60;
 /// How long a disabled user is remembered, seconds.
 const REMEMBERED: u64 = 604_860;
 /// How far the clocks of two hosts may differ, seconds.
 const SKEW: u64 = 60;
-/// A newer sighting of a disabled user is written to the file this seldom, seconds.
+/// A newer sighting of a disabled user is journalled this seldom, seconds.
 const REWRITE: u64 = 3_600;
-/// Disabled users in memory; more are not remembered, and that is reported.
-const MAX_DISABLED: usize = 1_000_000;
-
-/// User -> when the table said that the user is disabled, unix seconds.
-const DISABLED: TableDefinition<'static, u32, u64> = TableDefinition::new("disabled_users");
+/// Longest e-mail that is kept (RFC 5321 section 4.5.3.1: 64 + `@` + 255).
+const MAX_EMAIL: usize = 320;
+/// Disabled users in one round trip of the repair.
+const PAGE: usize = 64;
 
 /// What is known of a user now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,204 +42,173 @@ pub enum Known {
 }
 
 /// The value of `lockgate:user:{id}`.
-#[derive(Debug, Deserialize)]
-struct Cached {
+#[derive(Debug, Deserialize, Serialize)]
+struct Entry {
     is_active: bool,
+    #[serde(default)]
     email: Option<String>,
+    #[serde(default)]
     role: Option<String>,
-    checked_at: CheckedAt,
+    checked_at: Moment,
 }
 
 /// Unix seconds, or RFC 3339.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(untagged)]
-enum CheckedAt {
+enum Moment {
     Seconds(u64),
     Text(String),
 }
 
-impl CheckedAt {
-    fn seconds(&self) -> Option<u64> {
-        match self {
-            CheckedAt::Seconds(seconds) => Some(*seconds),
-            CheckedAt::Text(text) => {
+impl Entry {
+    /// What is not the expected JSON is someone else's and counts as absent.
+    fn parse(value: &[u8]) -> Option<(Entry, u64)> {
+        let entry: Entry = serde_json::from_slice(value).ok()?;
+        let checked_at = match &entry.checked_at {
+            Moment::Seconds(seconds) => *seconds,
+            Moment::Text(text) => {
                 let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-                u64::try_from(time.unix_timestamp()).ok()
+                u64::try_from(time.unix_timestamp()).ok()?
             }
+        };
+        Some((entry, checked_at))
+    }
+
+    /// As it is journalled: bounded, whoever wrote it.
+    fn disabled(self, checked_at: u64) -> Option<Vec<u8>> {
+        let entry = Entry {
+            is_active: false,
+            email: self.email.filter(|email| email.len() <= MAX_EMAIL),
+            role: self.role.filter(|role| known_role(role)),
+            checked_at: Moment::Seconds(checked_at),
+        };
+        serde_json::to_vec(&entry).ok()
+    }
+
+    /// What an entry that says "active" is worth: fresh and complete, or nothing.
+    fn active(self, checked_at: u64, now: u64) -> Known {
+        let fresh =
+            now.saturating_sub(checked_at) <= FRESH && checked_at <= now.saturating_add(SKEW);
+        match (self.email, self.role) {
+            (Some(email), Some(role)) if fresh && email.contains('@') && known_role(&role) => {
+                Known::Active { email, role }
+            }
+            _ => Known::Unknown,
         }
     }
+}
+
+fn known_role(role: &str) -> bool {
+    matches!(role, "admin" | "user")
 }
 
 /// Looks users up.
 #[derive(Debug)]
 pub struct Directory {
+    journal: Journal,
     clock: Clock,
-    file: Arc<File>,
-    disabled: Mutex<HashMap<u32, u64>>,
 }
 
 impl Directory {
-    /// Loads who was known to be disabled.
-    ///
-    /// # Errors
-    /// [`FileError`] if the file cannot be used.
-    pub async fn open(file: Arc<File>, clock: Clock) -> Result<Directory, FileError> {
-        file.write(|transaction| Ok(drop(transaction.open_table(DISABLED)?)))
-            .await?;
-        let now = clock.now();
-        let disabled = file.read(|transaction| {
-            let mut disabled = HashMap::new();
-            for entry in transaction.open_table(DISABLED)?.iter()? {
-                let (user_id, checked_at) = entry?;
-                if !over(checked_at.value(), now) {
-                    disabled.insert(user_id.value(), checked_at.value());
-                }
-            }
-            Ok(disabled)
-        })?;
-        Ok(Directory {
-            clock,
-            file,
-            disabled: Mutex::new(disabled),
-        })
+    /// With the disabled users that are in the journal.
+    pub fn new(journal: Journal, clock: Clock) -> Directory {
+        Directory { journal, clock }
     }
 
     /// What is known of the user. A store that cannot be asked leaves what this host
-    /// remembers.
+    /// has journalled.
     pub async fn lookup(&self, store: &dyn Store, user_id: u32) -> Known {
-        let cached = match store.get(&format!("lockgate:user:{user_id}")).await {
-            // What is not the expected JSON is someone else's and counts as absent.
-            Ok(Some(value)) => serde_json::from_slice::<Cached>(&value).ok(),
-            Ok(None) | Err(_) => None,
-        };
+        let key = format!("{PREFIX}{user_id}");
+        let cached = store.get(&key).await.ok().flatten();
+        self.judge(key, cached.as_deref()).await
+    }
+
+    /// Brings disabled users into the store that has lost them, and forgets those
+    /// whom it knows to be active again.
+    ///
+    /// # Errors
+    /// The store could not be reached; the rest is for the next time.
+    pub async fn repair(&self, store: &dyn Store) -> store::Result<()> {
+        let mut after = PREFIX.to_owned();
+        loop {
+            let now = self.clock.now();
+            // The file reports its own faults.
+            let mut page = self.journal.page(&after, PAGE, now).unwrap_or_default();
+            let full = page.len() == PAGE;
+            page.retain(|entry| entry.key.starts_with(PREFIX));
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after.clone_from(&last.key);
+            let keys: Vec<String> = page.iter().map(|entry| entry.key.clone()).collect();
+            for (entry, cached) in page.into_iter().zip(store.get_many(&keys).await?) {
+                if cached.is_some() {
+                    self.judge(entry.key, cached.as_deref()).await;
+                    continue;
+                }
+                let left = u32::try_from(entry.ends.saturating_sub(now)).unwrap_or(u32::MAX);
+                let ttl = left.max(1);
+                store
+                    .set(&entry.key, &entry.value, ttl, Condition::IfAbsent)
+                    .await?;
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Weighs the cache against the journal, and keeps the journal up to date.
+    async fn judge(&self, key: String, cached: Option<&[u8]>) -> Known {
         let now = self.clock.now();
-        if let Some(cached) = cached
-            && let Some(checked_at) = cached.checked_at.seconds()
-        {
-            if !cached.is_active {
-                self.remember(user_id, checked_at.min(now)).await;
-            } else if self.newer_than_memory(user_id, checked_at) {
-                self.forget(user_id).await;
-                return active(cached, checked_at, now);
+        let kept = self.journal.get(&key, now).ok().flatten();
+        let kept = kept
+            .and_then(|value| Entry::parse(&value))
+            .map(|(_, at)| at);
+        match cached.and_then(Entry::parse) {
+            Some((entry, at)) if !entry.is_active && !over(at, now) => {
+                let at = at.min(now);
+                if kept.is_none_or(|kept| at.saturating_sub(kept) >= REWRITE) {
+                    self.keep(key, entry, at).await;
+                }
+                Known::Disabled
             }
-        }
-        if self.remembers(user_id, now) {
-            Known::Disabled
-        } else {
-            Known::Unknown
-        }
-    }
-
-    /// Forgets what is over; run every few minutes.
-    pub async fn clean(&self) {
-        let now = self.clock.now();
-        let ended: Vec<u32> = {
-            let mut disabled = self.lock();
-            let ended = disabled
-                .iter()
-                .filter(|(_, checked_at)| over(**checked_at, now))
-                .map(|(user_id, _)| *user_id)
-                .collect();
-            disabled.retain(|_, checked_at| !over(*checked_at, now));
-            ended
-        };
-        for user_id in ended {
-            self.erase(user_id).await;
-        }
-    }
-
-    /// Keeps that the user is disabled, in the file before this returns.
-    async fn remember(&self, user_id: u32, checked_at: u64) {
-        if over(checked_at, self.clock.now()) {
-            return;
-        }
-        let before = {
-            let mut disabled = self.lock();
-            let before = disabled.get(&user_id).copied();
-            if before.is_none() && disabled.len() >= MAX_DISABLED {
-                tracing::error!("{MAX_DISABLED} disabled users are remembered; one more is not");
-                return;
+            Some((entry, at)) if entry.is_active && kept.is_none_or(|kept| kept < at) => {
+                if kept.is_some() {
+                    // What could not be erased now is erased at the next look.
+                    let _ = self.journal.remove(key).await;
+                }
+                entry.active(at, now)
             }
-            if before.is_some_and(|before| before >= checked_at) {
-                return;
-            }
-            disabled.insert(user_id, checked_at);
-            before
-        };
-        if before.is_some_and(|before| checked_at - before < REWRITE) {
-            return;
-        }
-        let written = self.file.write(move |transaction| {
-            transaction
-                .open_table(DISABLED)?
-                .insert(user_id, checked_at)?;
-            Ok(())
-        });
-        // The file reports its own faults; memory holds meanwhile.
-        let _ = written.await;
-    }
-
-    async fn forget(&self, user_id: u32) {
-        let known = self.lock().remove(&user_id).is_some();
-        if known {
-            self.erase(user_id).await;
+            _ if kept.is_some() => Known::Disabled,
+            _ => Known::Unknown,
         }
     }
 
-    async fn erase(&self, user_id: u32) {
-        let written = self.file.write(move |transaction| {
-            transaction.open_table(DISABLED)?.remove(user_id)?;
-            Ok(())
-        });
-        // What could not be erased ends by itself.
-        let _ = written.await;
-    }
-
-    fn newer_than_memory(&self, user_id: u32, checked_at: u64) -> bool {
-        self.lock()
-            .get(&user_id)
-            .is_none_or(|disabled| *disabled < checked_at)
-    }
-
-    fn remembers(&self, user_id: u32, now: u64) -> bool {
-        self.lock()
-            .get(&user_id)
-            .is_some_and(|checked_at| !over(*checked_at, now))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, u64>> {
-        self.disabled.lock().unwrap_or_else(PoisonError::into_inner)
+    /// On the disk when this returns; the file reports its own faults.
+    async fn keep(&self, key: String, entry: Entry, at: u64) {
+        if let Some(value) = entry.disabled(at) {
+            let _ = self.journal.put(key, value, at + REMEMBERED).await;
+        }
     }
 }
 
 fn over(checked_at: u64, now: u64) -> bool {
-    now.saturating_sub(checked_at) > REMEMBERED
-}
-
-/// An entry of the cache that says "active", if it is fresh and complete.
-fn active(cached: Cached, checked_at: u64, now: u64) -> Known {
-    let fresh = now.saturating_sub(checked_at) <= FRESH && checked_at <= now.saturating_add(SKEW);
-    match (cached.email, cached.role) {
-        (Some(email), Some(role))
-            if fresh && email.contains('@') && matches!(role.as_str(), "admin" | "user") =>
-        {
-            Known::Active { email, role }
-        }
-        _ => Known::Unknown,
-    }
+    now.saturating_sub(checked_at) >= REMEMBERED
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Condition;
     use crate::store::embedded::Embedded;
+    use crate::store::file::File;
+    use std::sync::Arc;
 
     const NOW: u64 = 1_900_000_000;
 
     struct Place {
         clock: Clock,
-        file: Arc<File>,
+        journal: Journal,
         store: Embedded,
         directory: Directory,
         _folder: tempfile::TempDir,
@@ -252,15 +218,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::fixed(NOW);
         let file = Arc::new(File::open(&folder.path().join("f.redb"), NOW).unwrap());
+        let journal = Journal::open(Arc::clone(&file)).await.unwrap();
         Place {
-            store: Embedded::open(Arc::clone(&file), clock.clone())
-                .await
-                .unwrap(),
-            directory: Directory::open(Arc::clone(&file), clock.clone())
-                .await
-                .unwrap(),
+            store: Embedded::open(file, clock.clone()).await.unwrap(),
+            directory: Directory::new(journal.clone(), clock.clone()),
             clock,
-            file,
+            journal,
             _folder: folder,
         }
     }
@@ -324,15 +287,11 @@ mod tests {
         assert_eq!(place.look().await, Known::Disabled);
         place.uncache().await;
         assert_eq!(place.look().await, Known::Disabled);
-        let again = Directory::open(Arc::clone(&place.file), place.clock.clone())
-            .await
-            .unwrap();
+        let again = Directory::new(place.journal.clone(), place.clock.clone());
         assert_eq!(again.lookup(&place.store, 42).await, Known::Disabled);
         assert_eq!(again.lookup(&place.store, 43).await, Known::Unknown);
-        place.clock.set(NOW + REMEMBERED + 1);
+        place.clock.set(NOW + REMEMBERED);
         assert_eq!(place.look().await, Known::Unknown);
-        place.directory.clean().await;
-        assert!(place.directory.lock().is_empty());
     }
 
     #[tokio::test]
@@ -347,9 +306,7 @@ mod tests {
         assert_eq!(place.look().await, ada());
         place.uncache().await;
         assert_eq!(place.look().await, Known::Unknown);
-        let again = Directory::open(Arc::clone(&place.file), place.clock.clone())
-            .await
-            .unwrap();
+        let again = Directory::new(place.journal.clone(), place.clock.clone());
         assert_eq!(again.lookup(&place.store, 42).await, Known::Unknown);
     }
 
@@ -358,6 +315,32 @@ mod tests {
         let place = place().await;
         place.cache(&entry(false, NOW - 600_000)).await;
         assert_eq!(place.look().await, Known::Disabled);
+    }
+
+    #[tokio::test]
+    async fn a_disabled_user_that_the_store_has_lost_is_brought_back() {
+        let place = place().await;
+        place.cache(&entry(false, NOW)).await;
+        place.look().await;
+        place.uncache().await;
+        place.directory.repair(&place.store).await.unwrap();
+        let value = place.store.get("lockgate:user:42").await.unwrap().unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&value).unwrap();
+        let expected: serde_json::Value = serde_json::from_str(&entry(false, NOW)).unwrap();
+        assert_eq!(value, expected);
+    }
+
+    #[tokio::test]
+    async fn the_repair_believes_a_newer_reading() {
+        let place = place().await;
+        place.cache(&entry(false, NOW)).await;
+        place.look().await;
+        place.clock.set(NOW + 5);
+        place.cache(&entry(true, NOW + 5)).await;
+        place.directory.repair(&place.store).await.unwrap();
+        place.uncache().await;
+        place.directory.repair(&place.store).await.unwrap();
+        assert_eq!(place.look().await, Known::Unknown);
     }
 
     #[tokio::test]

@@ -146,7 +146,7 @@ impl State {
         Ok(Arc::new(State {
             peers: Arc::new(Peers::new(&config, clock.clone())),
             events: Events::new(clock.clone()),
-            directory: Directory::open(Arc::clone(&file), clock.clone()).await?,
+            directory: Directory::new(journal.clone(), clock.clone()),
             csrf: Csrf::open(config.csrf_secret_file.as_deref())?,
             limiter: Limiter::default(),
             counters: Counters::new(names),
@@ -227,7 +227,10 @@ impl State {
         let Some(redis) = self.redis().filter(|redis| redis.connected()) else {
             return;
         };
-        if let Err(error) = self.revocations.repair(redis).await {
+        // Before the journal's other entries: a user who is active again is forgotten
+        // first.
+        let users = self.directory.repair(redis).await;
+        if let Err(error) = users.and(self.revocations.repair(redis).await) {
             tracing::warn!(%error, "not everything could be carried over to redis");
             return;
         }
@@ -241,7 +244,6 @@ impl State {
             // The file reports its own faults.
             let _ = embedded.clean().await;
         }
-        self.directory.clean().await;
         let _ = self.emergency.clean().await;
         let _ = self.journal.clean(self.clock.now()).await;
     }
