@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use notify::{RecursiveMode, Watcher as _};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -62,9 +63,25 @@ pub async fn run(folder: PathBuf, mut places: Vec<Place>, reload: Reload, stop: 
     }
 }
 
+/// Reading a file is an event too: our own reading must not call for more of it.
+fn may_be_new(event: &notify::Result<Event>) -> bool {
+    match event {
+        Ok(event) => match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            EventKind::Access(_) => false,
+            _ => true,
+        },
+        Err(_) => true,
+    }
+}
+
 fn watcher(folder: &Path, changed: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
     let changed = changed.clone();
-    let made = notify::recommended_watcher(move |_| changed.notify_one());
+    let made = notify::recommended_watcher(move |event| {
+        if may_be_new(&event) {
+            changed.notify_one();
+        }
+    });
     let watching = made.and_then(|mut watcher| {
         watcher.watch(folder, RecursiveMode::NonRecursive)?;
         Ok(watcher)
@@ -156,5 +173,22 @@ impl Place {
             self.trouble = Some(problem.to_owned());
             self.slot.note_failure(None, problem);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, ModifyKind, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn reading_is_no_reason_to_read_again() {
+        let may = |kind| may_be_new(&Ok(Event::new(kind)));
+        assert!(!may(EventKind::Access(AccessKind::Open(AccessMode::Any))));
+        assert!(!may(EventKind::Access(AccessKind::Close(AccessMode::Read))));
+        assert!(may(EventKind::Access(AccessKind::Close(AccessMode::Write))));
+        assert!(may(EventKind::Create(CreateKind::File)));
+        assert!(may(EventKind::Modify(ModifyKind::Name(RenameMode::To))));
     }
 }
