@@ -115,6 +115,11 @@ impl Service {
     }
 
     fn check_head(&self, parts: &Parts) -> Result<(), Fault> {
+        let hosts = parts.headers.get_all(http::header::HOST).iter().count();
+        let needed = parts.version == http::Version::HTTP_11 && parts.uri.authority().is_none();
+        if hosts > 1 || (needed && hosts == 0) {
+            return Err(Fault::Malformed);
+        }
         let target = parts
             .uri
             .path_and_query()

@@ -19,6 +19,12 @@ pub enum Fault {
     /// The body ended early or was not framed as HTTP says (RFC 9112 section 6).
     #[error("The request body is incomplete")]
     IncompleteBody,
+    /// Not HTTP, or with no or several `Host` headers (RFC 9112 sections 2.2 and 3.2).
+    #[error("The request is not valid HTTP")]
+    Malformed,
+    /// The headers did not arrive in time.
+    #[error("The request headers took too long")]
+    SlowHeaders,
     /// No such path on the admin listener.
     #[error("There is nothing at this path")]
     NotFound,
@@ -64,11 +70,11 @@ impl Fault {
     /// The status code of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::IncompleteBody => StatusCode::BAD_REQUEST,
+            Self::IncompleteBody | Self::Malformed => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::ForeignHost => StatusCode::FORBIDDEN,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::SlowBody | Self::SlowHeaders => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -206,6 +212,8 @@ mod tests {
     fn each_fault_has_its_status_and_words() {
         let table = [
             (Fault::IncompleteBody, 400, "invalid_request", "REQ_001"),
+            (Fault::Malformed, 400, "invalid_request", "REQ_001"),
+            (Fault::SlowHeaders, 408, "invalid_request", "REQ_001"),
             (Fault::NotFound, 404, "invalid_request", "REQ_001"),
             (
                 Fault::MethodNotAllowed("GET"),

@@ -88,10 +88,10 @@ pub fn convert(guest: Response, limits: &Limits) -> Result<http::Response<Bytes>
 }
 
 /// Takes the body away and leaves the length that it would have, for HEAD (RFC 9110
-/// section 9.3.2).
+/// sections 8.6 and 9.3.2). Of a body that the guest left out the length is unknown.
 pub fn without_body(response: http::Response<Bytes>) -> http::Response<Bytes> {
     let (mut parts, body) = response.into_parts();
-    if !matches!(parts.status.as_u16(), 204 | 205 | 304) {
+    if !body.is_empty() {
         parts
             .headers
             .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));

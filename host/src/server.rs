@@ -1,9 +1,12 @@
 //! Listeners and connections: the accept loop, the limits on slow or silent
 //! clients, and the drain. It knows nothing of services.
 
+mod wire;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -11,6 +14,7 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
@@ -18,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Server;
+use wire::Wire;
 
 /// A client must take some of an answer this often.
 const WRITE_STALL: Duration = Duration::from_secs(10);
@@ -156,16 +161,39 @@ async fn connection<H: Handler>(
         begun = tokio::time::timeout(header_read, begin(&stream)) => begun,
         () = stop.cancelled() => return,
     };
-    if stream.set_nodelay(true).is_err() || !matches!(begun, Ok(Ok(true))) {
+    let Ok(Ok(Some(version))) = begun else {
+        return;
+    };
+    if stream.set_nodelay(true).is_err() {
         return;
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_STALL));
+    let handled = Arc::new(AtomicBool::new(false));
+    let reached = Arc::clone(&handled);
     let service = service_fn(move |request| {
+        reached.store(true, Ordering::Relaxed);
         let handler = handler.clone();
         async move { Ok::<_, Infallible>(handler.call(peer, request).await) }
     });
-    let serving = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
+    match version {
+        Version::Http1 => {
+            let io = TokioIo::new(Wire::new(stream, handled));
+            drive(builder.serve_connection(io, service), stop, kill).await;
+        }
+        Version::Http2 => {
+            let io = TokioIo::new(Box::pin(stream));
+            drive(builder.serve_connection(io, service), stop, kill).await;
+        }
+    }
+}
+
+/// Lets a connection run to its end; at the stop it ends after the open requests.
+async fn drive<C: GracefulConnection<Error: std::fmt::Display>>(
+    serving: C,
+    stop: CancellationToken,
+    kill: CancellationToken,
+) {
     tokio::pin!(serving);
     let mut draining = false;
     loop {
@@ -185,18 +213,27 @@ async fn connection<H: Handler>(
     }
 }
 
+/// How a connection begins.
+enum Version {
+    Http1,
+    Http2,
+}
+
 /// Waits until the first bytes tell the HTTP version: hyper's own look at them has no
-/// time limit. False if the client has gone.
-async fn begin(stream: &TcpStream) -> std::io::Result<bool> {
+/// time limit. None if the client has gone.
+async fn begin(stream: &TcpStream) -> std::io::Result<Option<Version>> {
     let mut first = [0; H2_PREFACE.len()];
     loop {
         let length = stream.peek(&mut first).await?;
         let seen = first.get(..length).unwrap_or_default();
         if length == 0 {
-            return Ok(false);
+            return Ok(None);
         }
-        if length == H2_PREFACE.len() || !H2_PREFACE.starts_with(seen) {
-            return Ok(true);
+        if !H2_PREFACE.starts_with(seen) {
+            return Ok(Some(Version::Http1));
+        }
+        if length == H2_PREFACE.len() {
+            return Ok(Some(Version::Http2));
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
