@@ -3,7 +3,7 @@
 //! decided by the plugins and by the revocations.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
@@ -13,13 +13,19 @@ use redb::{ReadableTable, TableDefinition};
 use crate::clock::Clock;
 use crate::journal::Journal;
 use crate::keys::sha256_hex;
-use crate::revocation::{LOCAL_PREFIX, Revocations, Subject};
+use crate::store::Store;
 use crate::store::file::{File, FileError};
-use crate::store::{Condition, Store};
 
+mod disk;
+mod mirror;
 mod record;
+mod report;
 
 pub use record::{Draft, InvalidDraft, MAX_LIFE, Record};
+pub use report::Report;
+
+use mirror::{mirror_key, removed_key};
+use report::Counts;
 
 /// Most records.
 pub const MAX_RECORDS: usize = 1000;
@@ -52,31 +58,6 @@ pub struct Created {
     pub replaced: bool,
 }
 
-/// Figures for operators.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Live records.
-    pub active: u32,
-    /// Ended records that were not dropped yet.
-    pub expired: u32,
-    /// Records that Redis does not have yet.
-    pub pending: u32,
-    /// False after a write to the file failed, until one succeeds.
-    pub persistent: bool,
-    /// Counts by name.
-    pub counts: Vec<(&'static str, u64)>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    created: AtomicU64,
-    retrieved: AtomicU64,
-    expired: AtomicU64,
-    evicted: AtomicU64,
-    activations: AtomicU64,
-    recoveries: AtomicU64,
-}
-
 #[derive(Debug, Default)]
 struct Shelf {
     records: BTreeMap<u32, Record>,
@@ -101,23 +82,6 @@ pub struct Emergency {
     counts: Counts,
     /// The shared store failed a record, and has not taken one since.
     away: AtomicBool,
-}
-
-fn mirror_key(user_id: u32) -> String {
-    format!("lockgate:fallback:{user_id}")
-}
-
-fn removed_key(user_id: u32) -> String {
-    format!("{LOCAL_PREFIX}fallback-removed:{user_id}")
-}
-
-fn subject(record: &Record) -> Subject {
-    Subject {
-        user_id: record.user_id,
-        session_id: record.session_id.clone(),
-        token_sha256: record.source_sha256.clone(),
-        issued_at: record.source_issued_at,
-    }
 }
 
 impl Emergency {
@@ -342,33 +306,6 @@ impl Emergency {
         Ok(true)
     }
 
-    /// Figures for operators.
-    pub fn report(&self) -> Report {
-        let now = self.clock.now();
-        let shelf = self.shelf();
-        let size = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let active = shelf
-            .records
-            .values()
-            .filter(|record| record.live(now))
-            .count();
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Report {
-            active: size(active),
-            expired: size(shelf.records.len() - active),
-            pending: size(shelf.pending.len()),
-            persistent: self.file.healthy(),
-            counts: vec![
-                ("sessions_created", count(&self.counts.created)),
-                ("sessions_retrieved", count(&self.counts.retrieved)),
-                ("sessions_expired", count(&self.counts.expired)),
-                ("sessions_evicted", count(&self.counts.evicted)),
-                ("fallback_activations", count(&self.counts.activations)),
-                ("redis_recoveries", count(&self.counts.recoveries)),
-            ],
-        }
-    }
-
     /// Drops ended records and writes the last uses to the file.
     ///
     /// # Errors
@@ -405,45 +342,6 @@ impl Emergency {
         Ok(())
     }
 
-    /// Brings records to Redis that it has not, but none that was revoked meanwhile,
-    /// and takes the newer one where both have one.
-    pub async fn resync(&self, revocations: &Revocations, store: &dyn Store) {
-        let waiting: Vec<u32> = self.shelf().pending.iter().copied().collect();
-        for user_id in waiting {
-            let Some(record) = self.live(user_id) else {
-                self.shelf().pending.remove(&user_id);
-                continue;
-            };
-            let verdict = revocations.check(&subject(&record), store).await;
-            if verdict.revoked {
-                if self
-                    .remove(user_id, Some(&record.session_id), store)
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
-                continue;
-            }
-            if !verdict.asked {
-                return;
-            }
-            match self.there(user_id, store).await {
-                Some(there) if there.changed_at > record.changed_at => {
-                    let _guard = self.changes.lock().await;
-                    if self.write(there).await.is_err() {
-                        return;
-                    }
-                    self.shelf().pending.remove(&user_id);
-                }
-                _ => self.mirror(&record, store).await,
-            }
-        }
-        if self.away.swap(false, Ordering::SeqCst) {
-            self.counts.recoveries.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -466,107 +364,6 @@ impl Emergency {
         shelf.touched.insert(user_id);
         self.counts.retrieved.fetch_add(1, Ordering::Relaxed);
         Some(record)
-    }
-
-    /// The live record in the shared store, unless it was removed here since.
-    async fn there(&self, user_id: u32, store: &dyn Store) -> Option<Record> {
-        let value = store.get(&mirror_key(user_id)).await.ok().flatten()?;
-        let record: Record = serde_json::from_slice(&value).ok()?;
-        let now = self.clock.now();
-        let removed = self.journal.get(&removed_key(user_id), now).ok().flatten();
-        let removed = removed.and_then(|at| String::from_utf8(at).ok()?.parse::<u64>().ok());
-        (record.plausible(user_id)
-            && record.live(now)
-            && removed.is_none_or(|at| record.changed_at > at))
-        .then_some(record)
-    }
-
-    /// Writes the record to the shared store, or notes that it is missing there.
-    async fn mirror(&self, record: &Record, store: &dyn Store) {
-        let left = record.expires_at.saturating_sub(self.clock.now()).max(1);
-        let ttl = u32::try_from(left).unwrap_or(u32::MAX);
-        let value = serde_json::to_vec(record).unwrap_or_default();
-        let key = mirror_key(record.user_id);
-        if store
-            .set(&key, &value, ttl, Condition::Always)
-            .await
-            .is_ok()
-        {
-            self.shelf().pending.remove(&record.user_id);
-        } else {
-            self.shelf().pending.insert(record.user_id);
-            if !self.away.swap(true, Ordering::SeqCst) {
-                self.counts.activations.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// File first, then memory; makes room before. The caller holds `changes`.
-    async fn write(&self, record: Record) -> Result<(), FileError> {
-        let leave = self.room_for(record.user_id);
-        self.put(vec![record.clone()], leave.clone()).await?;
-        let mut shelf = self.shelf();
-        for user_id in leave {
-            shelf.records.remove(&user_id);
-            shelf.pending.remove(&user_id);
-        }
-        shelf.records.insert(record.user_id, record);
-        Ok(())
-    }
-
-    /// Who has to go: the ended, then the least recently used.
-    fn room_for(&self, user_id: u32) -> Vec<u32> {
-        let now = self.clock.now();
-        let shelf = self.shelf();
-        if shelf.records.len() < MAX_RECORDS || shelf.records.contains_key(&user_id) {
-            return Vec::new();
-        }
-        let ended: Vec<u32> = shelf
-            .records
-            .values()
-            .filter(|record| !record.live(now))
-            .map(|record| record.user_id)
-            .collect();
-        if !ended.is_empty() {
-            self.counts
-                .expired
-                .fetch_add(ended.len() as u64, Ordering::Relaxed);
-            return ended;
-        }
-        self.counts.evicted.fetch_add(1, Ordering::Relaxed);
-        let oldest = shelf
-            .records
-            .values()
-            .min_by_key(|record| record.last_accessed);
-        oldest.map(|record| record.user_id).into_iter().collect()
-    }
-
-    async fn put(&self, records: Vec<Record>, leave: Vec<u32>) -> Result<(), FileError> {
-        self.file
-            .write(move |transaction| {
-                let mut table = transaction.open_table(RECORDS)?;
-                for user_id in leave {
-                    table.remove(user_id)?;
-                }
-                for record in records {
-                    let value = serde_json::to_vec(&record).unwrap_or_default();
-                    table.insert(record.user_id, value.as_slice())?;
-                }
-                Ok(())
-            })
-            .await
-    }
-
-    async fn drop_records(&self, users: Vec<u32>) -> Result<(), FileError> {
-        self.put(Vec::new(), users.clone()).await?;
-        let mut shelf = self.shelf();
-        for user_id in users {
-            shelf.records.remove(&user_id);
-            shelf.pending.remove(&user_id);
-            shelf.touched.remove(&user_id);
-            shelf.copied.remove(&user_id);
-        }
-        Ok(())
     }
 }
 

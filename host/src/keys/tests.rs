@@ -1,3 +1,5 @@
+//! Tokens good and bad against the verification, and keys that change.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

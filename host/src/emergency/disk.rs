@@ -1,0 +1,77 @@
+//! The records on the disk: file first, then memory, and never more than there is
+//! room for.
+
+use std::sync::atomic::Ordering;
+
+use super::{Emergency, MAX_RECORDS, RECORDS, Record};
+use crate::store::file::FileError;
+
+impl Emergency {
+    /// File first, then memory; makes room before. The caller holds `changes`.
+    pub(super) async fn write(&self, record: Record) -> Result<(), FileError> {
+        let leave = self.room_for(record.user_id);
+        self.put(vec![record.clone()], leave.clone()).await?;
+        let mut shelf = self.shelf();
+        for user_id in leave {
+            shelf.records.remove(&user_id);
+            shelf.pending.remove(&user_id);
+        }
+        shelf.records.insert(record.user_id, record);
+        Ok(())
+    }
+
+    /// Who has to go: the ended, then the least recently used.
+    fn room_for(&self, user_id: u32) -> Vec<u32> {
+        let now = self.clock.now();
+        let shelf = self.shelf();
+        if shelf.records.len() < MAX_RECORDS || shelf.records.contains_key(&user_id) {
+            return Vec::new();
+        }
+        let ended: Vec<u32> = shelf
+            .records
+            .values()
+            .filter(|record| !record.live(now))
+            .map(|record| record.user_id)
+            .collect();
+        if !ended.is_empty() {
+            self.counts
+                .expired
+                .fetch_add(ended.len() as u64, Ordering::Relaxed);
+            return ended;
+        }
+        self.counts.evicted.fetch_add(1, Ordering::Relaxed);
+        let oldest = shelf
+            .records
+            .values()
+            .min_by_key(|record| record.last_accessed);
+        oldest.map(|record| record.user_id).into_iter().collect()
+    }
+
+    pub(super) async fn put(&self, records: Vec<Record>, leave: Vec<u32>) -> Result<(), FileError> {
+        self.file
+            .write(move |transaction| {
+                let mut table = transaction.open_table(RECORDS)?;
+                for user_id in leave {
+                    table.remove(user_id)?;
+                }
+                for record in records {
+                    let value = serde_json::to_vec(&record).unwrap_or_default();
+                    table.insert(record.user_id, value.as_slice())?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    pub(super) async fn drop_records(&self, users: Vec<u32>) -> Result<(), FileError> {
+        self.put(Vec::new(), users.clone()).await?;
+        let mut shelf = self.shelf();
+        for user_id in users {
+            shelf.records.remove(&user_id);
+            shelf.pending.remove(&user_id);
+            shelf.touched.remove(&user_id);
+            shelf.copied.remove(&user_id);
+        }
+        Ok(())
+    }
+}

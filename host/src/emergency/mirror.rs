@@ -1,0 +1,99 @@
+//! The copies of the records in the shared store: written when it can be reached,
+//! brought up to date when it returns. A removed record must not come back from it.
+
+use std::sync::atomic::Ordering;
+
+use super::{Emergency, Record};
+use crate::revocation::{LOCAL_PREFIX, Revocations, Subject};
+use crate::store::{Condition, Store};
+
+pub(super) fn mirror_key(user_id: u32) -> String {
+    format!("lockgate:fallback:{user_id}")
+}
+
+pub(super) fn removed_key(user_id: u32) -> String {
+    format!("{LOCAL_PREFIX}fallback-removed:{user_id}")
+}
+
+fn subject(record: &Record) -> Subject {
+    Subject {
+        user_id: record.user_id,
+        session_id: record.session_id.clone(),
+        token_sha256: record.source_sha256.clone(),
+        issued_at: record.source_issued_at,
+    }
+}
+
+impl Emergency {
+    /// Brings records to Redis that it has not, but none that was revoked meanwhile,
+    /// and takes the newer one where both have one.
+    pub async fn resync(&self, revocations: &Revocations, store: &dyn Store) {
+        let waiting: Vec<u32> = self.shelf().pending.iter().copied().collect();
+        for user_id in waiting {
+            let Some(record) = self.live(user_id) else {
+                self.shelf().pending.remove(&user_id);
+                continue;
+            };
+            let verdict = revocations.check(&subject(&record), store).await;
+            if verdict.revoked {
+                if self
+                    .remove(user_id, Some(&record.session_id), store)
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+                continue;
+            }
+            if !verdict.asked {
+                return;
+            }
+            match self.there(user_id, store).await {
+                Some(there) if there.changed_at > record.changed_at => {
+                    let _guard = self.changes.lock().await;
+                    if self.write(there).await.is_err() {
+                        return;
+                    }
+                    self.shelf().pending.remove(&user_id);
+                }
+                _ => self.mirror(&record, store).await,
+            }
+        }
+        if self.away.swap(false, Ordering::SeqCst) {
+            self.counts.recoveries.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The live record in the shared store, unless it was removed here since.
+    pub(super) async fn there(&self, user_id: u32, store: &dyn Store) -> Option<Record> {
+        let value = store.get(&mirror_key(user_id)).await.ok().flatten()?;
+        let record: Record = serde_json::from_slice(&value).ok()?;
+        let now = self.clock.now();
+        let removed = self.journal.get(&removed_key(user_id), now).ok().flatten();
+        let removed = removed.and_then(|at| String::from_utf8(at).ok()?.parse::<u64>().ok());
+        (record.plausible(user_id)
+            && record.live(now)
+            && removed.is_none_or(|at| record.changed_at > at))
+        .then_some(record)
+    }
+
+    /// Writes the record to the shared store, or notes that it is missing there.
+    pub(super) async fn mirror(&self, record: &Record, store: &dyn Store) {
+        let left = record.expires_at.saturating_sub(self.clock.now()).max(1);
+        let ttl = u32::try_from(left).unwrap_or(u32::MAX);
+        let value = serde_json::to_vec(record).unwrap_or_default();
+        let key = mirror_key(record.user_id);
+        if store
+            .set(&key, &value, ttl, Condition::Always)
+            .await
+            .is_ok()
+        {
+            self.shelf().pending.remove(&record.user_id);
+        } else {
+            self.shelf().pending.insert(record.user_id);
+            if !self.away.swap(true, Ordering::SeqCst) {
+                self.counts.activations.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
