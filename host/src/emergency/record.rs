@@ -94,11 +94,7 @@ impl Draft {
             && matches!(self.role.as_str(), "admin" | "user")
             && lockgate_identity::usable_session_id(&self.session_id)
             && format(&self.token_format)
-            && self.source_sha256.len() == 64
-            && self
-                .source_sha256
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            && source(&self.source_sha256)
             && expires_at > now;
         if !good {
             return Err(InvalidDraft);
@@ -131,6 +127,12 @@ pub(super) fn object(text: &str) -> Result<Map<String, Value>, InvalidDraft> {
         return Err(InvalidDraft);
     }
     serde_json::from_str(text).map_err(|_| InvalidDraft)
+}
+
+/// True for a SHA-256 in lower-case hex, and for none: another service reported the login.
+fn source(sha256: &str) -> bool {
+    let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    sha256.is_empty() || (sha256.len() == 64 && sha256.bytes().all(hex))
 }
 
 /// True for a known name of a format.

@@ -318,12 +318,16 @@ fn peer_entry(facts: &Facts, name: &'static str, critical: bool) -> Entry {
         port: peer.port,
         status: peer_status(peer, breaker_state(facts, name), facts.now),
         check: Check {
-            response_time_ms: peer.response_time_ms,
+            response_time_ms: peer.response_time_ms.map(two_decimals),
             error_count: peer.error_count,
             last_check: peer.last_check.map(Time),
             error_message: peer.error_message.clone(),
         },
     }
+}
+
+fn two_decimals(milliseconds: f64) -> f64 {
+    (milliseconds * 100.0).round() / 100.0
 }
 
 /// An open breaker outweighs an old result, and an old result outweighs nothing.

@@ -24,7 +24,7 @@ fn peers(status: Status) -> Double {
             url: format!("http://127.0.0.1:{port}"),
             port,
             status,
-            response_time_ms: Some(1.5),
+            response_time_ms: Some(1.499_999_9),
             error_count: 0,
             last_check: Some(NOW - 5),
             error_message: None,
