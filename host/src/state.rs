@@ -164,11 +164,13 @@ impl State {
 
     /// What one request may spend on the shared store.
     pub fn request_budget(&self) -> Duration {
-        const DEFAULT: Duration = Duration::from_millis(400);
+        // A file on a slow disk is slow, not away: no caller may be told that a
+        // dependency is lost where none is configured.
+        const EMBEDDED: Duration = Duration::from_millis(1_500);
         self.config
             .redis
             .as_ref()
-            .map_or(DEFAULT, |redis| redis.request_budget)
+            .map_or(EMBEDDED, |redis| redis.request_budget)
     }
 
     /// The shared store: Redis, or the embedded one where none is configured.

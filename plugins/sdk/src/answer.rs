@@ -259,15 +259,6 @@ impl Answer {
             .fold(self, |answer, value| answer.header("set-cookie", &value))
     }
 
-    /// The same answer to a HEAD request (RFC 9110 section 9.3.2).
-    #[must_use]
-    pub fn without_body(self) -> Self {
-        Self {
-            body: Vec::new(),
-            ..self
-        }
-    }
-
     /// The status.
     #[must_use]
     pub fn status(&self) -> u16 {

@@ -41,18 +41,21 @@ impl<H> Route<H> {
     }
 }
 
-/// Answers one request with the route that fits, or with 404 or 405.
+/// Answers one request with the route that fits, or with 404 or 405. The answer to HEAD
+/// is that to GET (RFC 9110 section 9.3.2): the host takes the body away and leaves its
+/// length.
 pub fn serve<H: Host>(host: &H, routes: &[Route<H>], request: &Request) -> Answer {
-    let head = request.method() == "HEAD";
-    let method = if head { "GET" } else { request.method() };
+    let method = match request.method() {
+        "HEAD" => "GET",
+        method => method,
+    };
     let found = routes
         .iter()
         .find(|r| r.path == request.path() && r.method == method);
-    let answer = match found {
+    match found {
         Some(route) => (route.handler)(host, request),
         None => unrouted(&allowed(routes, request.path())),
-    };
-    if head { answer.without_body() } else { answer }
+    }
 }
 
 fn unrouted(allowed: &[&'static str]) -> Answer {
