@@ -304,6 +304,10 @@ async fn no_secret() {
         ] {
             let answer = host.get(service, path).bearer(&token).send().await;
             answer.expect_error(503, "service_unavailable");
+            if path.ends_with("session/validate") {
+                assert_eq!(answer.header("x-session-valid"), "false");
+                assert_eq!(answer.header("x-session-format"), "none");
+            }
         }
         // What needs no key works.
         let session = json!({"session": {"user_id": 42, "email": user.email, "role": "user"}});
