@@ -134,7 +134,13 @@ impl State {
         }
         let file = Arc::new(File::open(&path, clock.now())?);
         let shared = match &config.redis {
-            Some(settings) => Shared::Redis(Arc::new(Redis::open(settings)?)),
+            Some(settings) => {
+                let redis = Redis::open(settings)?;
+                // So that the first answers know whether it is there: one attempt,
+                // no longer than a command may take.
+                let _ = redis.ping().await;
+                Shared::Redis(Arc::new(redis))
+            }
             None => Shared::Embedded(Embedded::open(Arc::clone(&file), clock.clone()).await?),
         };
         let journal = Journal::open(Arc::clone(&file)).await?;

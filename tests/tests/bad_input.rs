@@ -56,7 +56,7 @@ async fn bodies() {
     let good = host.tokens.access(&User::new(42));
     for (service, path) in READERS {
         let post = || host.post(*service, path).bearer(&good);
-        let broken: [&[u8]; 13] = [
+        let broken: [&[u8]; 12] = [
             b"{",
             b"}",
             b"{\"token\":\"x\"",
@@ -67,7 +67,6 @@ async fn bodies() {
             b"\x00",
             b"\xff\xfe\x7b\x00\x7d\x00",
             b"{\"token\":\"\xff\"}",
-            b"{\"token\":\"\\ud800\"}",
             b"{}{}",
             b"token=x&y=z",
         ];
@@ -81,6 +80,13 @@ async fn bodies() {
                 answer.expect_error(400, "invalid_request");
             }
         }
+        // Half a surrogate pair is allowed by the grammar, but no text (RFC 8259 section 8.2).
+        let answer = post().body("{\"token\":\"\\ud800\"}").send().await;
+        assert!(
+            (400..500).contains(&answer.status),
+            "{path}: {}",
+            answer.text()
+        );
         for body in ["[]", "[{}]", "\"text\"", "5", "true", "-1.5e300"] {
             post()
                 .body(body)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lockgate_tests::shape::{self, H};
+use lockgate_tests::tokens::sha256;
 use lockgate_tests::{Answer, Host, RedisServer, Service, Tokens, User, now};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -424,10 +425,23 @@ async fn sync_auth_events() {
     sync(&host, &other_token, &event(&other, "login"))
         .await
         .expect(200);
+    // What the main API remembers of the token goes with it.
+    let short = sha256(&token)[..32].to_owned();
+    let caches = [
+        format!("session_validation:{short}"),
+        format!("token_validation:{short}"),
+        "user_auth:42".to_owned(),
+    ];
+    for key in &caches {
+        let _: String = redis.run(&["SET", key, "1"]).await;
+    }
     let body = sync(&host, &token, &event(&user, "logout"))
         .await
         .expect_shape(200, SYNCED);
     shape::exact(&body["propagated"], "redis:true fallback:bool websocket:=0");
+    for key in &caches {
+        assert_eq!(redis.get(key).await, None, "{key}");
+    }
     assert_eq!(redis.get(&session).await, None);
     let members: Vec<String> = redis.run(&["SMEMBERS", "user_sessions:42"]).await;
     assert_eq!(members, ["s-tablet"]);

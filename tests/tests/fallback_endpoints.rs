@@ -484,3 +484,38 @@ async fn emergency_limits() {
     }
     assert_eq!(statuses, [401, 401, 401, 429]);
 }
+
+/// At most 1000 records: the least recently used one makes room, and is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_records() {
+    let host = Host::start().await;
+    let mut many = tokio::task::JoinSet::new();
+    let first = create(&host, &host.tokens.access(&User::new(1)), json!({}))
+        .await
+        .expect(201);
+    let calls: Vec<_> = (2..=1_003_u32)
+        .map(|id| {
+            let token = host.tokens.access(&User::new(id));
+            host.post(Service::Fallback, CREATE).bearer(&token)
+        })
+        .collect();
+    for batch in calls.chunks(16) {
+        for call in batch.iter().cloned() {
+            many.spawn(call.send());
+        }
+        while let Some(answer) = many.join_next().await {
+            answer.unwrap().expect(201);
+        }
+    }
+    let health = host
+        .get(Service::Fallback, HEALTH)
+        .send()
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(health["active_sessions"], 1_000, "{health}");
+    let oldest = json!({"fallback_token": first.json()["fallback_token"]});
+    assert_eq!(validate(&host, oldest).await.json()["valid"], false);
+    let metrics = host.admin("/metrics").send().await.expect(200).text();
+    assert!(metrics.contains("evict"), "evictions are counted");
+}
