@@ -18,7 +18,6 @@ use rand::RngExt;
 use crate::bindings::lockgate::plugin::types;
 use crate::caller::{Caller, Judge, Origin};
 use crate::config::{Config, Server, ServiceConfig};
-use crate::limiter::Limiter;
 use crate::respond::{self, Fault};
 use crate::response;
 use crate::server::Handler;
@@ -40,7 +39,6 @@ pub struct Service {
     slot: Arc<Slot>,
     state: Arc<State>,
     judge: Arc<Judge>,
-    wrong_secrets: Limiter,
     server: Server,
 }
 
@@ -54,7 +52,6 @@ impl Service {
     /// One for each listener.
     pub fn new(slot: Arc<Slot>, state: Arc<State>, judge: Arc<Judge>, config: &Config) -> Service {
         Service {
-            wrong_secrets: Limiter::default(),
             slot,
             state,
             judge,
@@ -150,7 +147,8 @@ impl Service {
         if right && !caller.proxied {
             return Ok(true);
         }
-        self.wrong_secrets
+        self.state
+            .limiter()
             .take(
                 "host",
                 "service-secret",
