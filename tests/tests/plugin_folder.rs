@@ -223,7 +223,7 @@ async fn a_file_far_too_large_is_refused_unread() {
         .set_len(1 << 40)
         .unwrap();
     std::fs::rename(&part, host.plugin_path(HERE)).unwrap();
-    host.wait_refused(HERE, &["large"]).await;
+    host.wait_refused(HERE, &["more than"]).await;
     assert_eq!(answered(&host).await, version_text(1));
     host.swap(HERE, &Probe::version(2).bytes()).await;
 }
