@@ -10,7 +10,7 @@ use lockgate_tests::{Answer, Host, RedisServer, Service, Tokens, User, now};
 use serde_json::{Value, json};
 
 const PATH: &str = "/api/v1/jwt/refresh";
-const SHAPE: &str = "access_token:str token:str token_type:=bearer expires_in:3600 \
+const SHAPE: &str = "access_token:str token:str token_type:=bearer expires_in:=3600 \
     expires_at:time user_id:int email:str role:role session_id:str degraded:bool message:str";
 
 async fn by_body(host: &Host, token: &str) -> Answer {

@@ -444,7 +444,7 @@ async fn trap_12_the_record_has_nine_keys_and_naive_times() {
     let value: Value = serde_json::from_str(&record).expect("JSON");
     lockgate_tests::shape::exact(
         &value,
-        "session_id:=s-14Qx user_id:14 email:str role:role status:=active created_at:str \
+        "session_id:=s-14Qx user_id:=14 email:str role:role status:=active created_at:str \
          last_activity:str expires_at:str metadata:obj",
     );
     for name in ["created_at", "last_activity", "expires_at"] {
