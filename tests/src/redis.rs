@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
 use crate::host::signal;
@@ -148,8 +149,12 @@ impl RedisServer {
             "redis://{TESTER}:{TESTER_PASSWORD}@127.0.0.1:{}/0",
             self.port()
         );
+        // The default of half a second is too short on a loaded machine.
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(GUARD))
+            .set_response_timeout(Some(GUARD));
         redis::Client::open(url)?
-            .get_multiplexed_async_connection()
+            .get_multiplexed_async_connection_with_config(&patient)
             .await
     }
 

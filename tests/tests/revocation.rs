@@ -59,7 +59,7 @@ async fn refused_everywhere(host: &Host, token: &str, error: &str) {
             .expect_error(401, error);
     }
     let authorize = n(Service::Gateway, "/api/v1/ws-auth/authorize").await;
-    let more = "authorized:false close_code:1008 reason:str";
+    let more = "authorized:false close_code:=1008 reason:str";
     authorize.expect_error_with(401, error, more);
     let sync = host
         .post(Service::Coordinator, "/api/v1/coordinator/sync-auth")

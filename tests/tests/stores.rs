@@ -35,7 +35,8 @@ const AWAY: Expected = Expected {
     sources: &["jwt", "fallback"],
 };
 
-/// Waits until the host knows the state of its store.
+/// Waits until the host knows the state of its store and, if that is well, until
+/// nothing waits for it any more.
 async fn settled(host: &Host, expected: &Expected) {
     eventually("health says what the store is like", async || {
         let body = host
@@ -47,6 +48,26 @@ async fn settled(host: &Host, expected: &Expected) {
         match body["dependencies"]["redis"] == expected.dependency {
             true => Ok(()),
             false => Err(body),
+        }
+    })
+    .await;
+    if expected.degraded {
+        return;
+    }
+    let user = User::new(7);
+    let token = host.tokens.access(&user);
+    let event = json!({
+        "user_id": 7, "email": user.email, "event_type": "token_refresh", "source": "jwt",
+    });
+    eventually("no event waits", async || {
+        let call = host
+            .post(Service::Coordinator, "/api/v1/coordinator/sync-auth")
+            .bearer(&token);
+        let body = call.json(&event).send().await.expect(200).json();
+        if body["degraded"] == false {
+            Ok(())
+        } else {
+            Err(body)
         }
     })
     .await;

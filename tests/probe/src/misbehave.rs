@@ -3,6 +3,7 @@
 //! only to show that it can.
 
 use std::io::Write as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::mark;
 
 /// Requests that this instance has answered.
 static ANSWERED: AtomicU32 = AtomicU32::new(0);
+
+/// The last token that it was given, kept as a curious guest would keep it.
+static KEPT: Mutex<String> = Mutex::new(String::new());
 
 /// Does what the path asks for.
 pub(crate) fn answer(request: &Request) -> Response {
@@ -233,6 +237,9 @@ fn verify(request: &Request) -> Response {
         .find(|(name, _)| name == "authorization")
         .and_then(|(_, value)| value.strip_prefix("Bearer "))
         .unwrap_or_default();
+    if let Ok(mut kept) = KEPT.lock() {
+        token.clone_into(&mut kept);
+    }
     let verdict = match jwt::verify(token, jwt::Usage::Access) {
         Ok(claims) => format!("good {}", claims.token_sha256),
         Err(error) => format!("bad {error:?}"),
