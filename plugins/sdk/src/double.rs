@@ -9,6 +9,7 @@
 )]
 
 mod call;
+mod emergency;
 mod host;
 
 use std::cell::{Cell, RefCell};
