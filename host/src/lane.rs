@@ -71,8 +71,31 @@ impl Drop for SlowLane {
     }
 }
 
+/// Runs what computes for long and calls no guest, such as compiling, on rayon's
+/// threads: wasmtime compiles there in parallel. They get a low priority too, so that
+/// a swap takes nothing from the requests. None if the work panicked.
+pub async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    static LOWERED: std::sync::Once = std::sync::Once::new();
+    LOWERED.call_once(|| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .thread_name(|index| format!("lockgate-compile-{index}"))
+            .start_handler(|_| lower_priority())
+            .panic_handler(|_| ());
+        // Somebody else's pool does as well, only at its own priority.
+        if let Err(error) = pool.build_global() {
+            tracing::debug!(%error, "compiling at normal priority");
+        }
+    });
+    let (done, result) = tokio::sync::oneshot::channel();
+    rayon::spawn(move || {
+        // Nobody waits any more: the host is stopping.
+        let _ = done.send(work());
+    });
+    result.await.ok()
+}
+
 /// Lowers the priority of the calling thread; a system that refuses leaves it.
-pub fn lower_priority() {
+fn lower_priority() {
     // SAFETY: `nice` takes no pointer. On Linux it changes the calling thread only.
     #[allow(
         unsafe_code,
@@ -138,6 +161,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_in_the_work_ends_the_work_only() {
+        assert_eq!(
+            compute(|| -> u8 { panic!("as a compiler may") }).await,
+            None
+        );
+        assert_eq!(compute(|| 7).await, Some(7));
+    }
 
     #[tokio::test]
     async fn a_call_that_nobody_waits_for_still_ends() {

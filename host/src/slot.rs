@@ -22,6 +22,7 @@ use crate::config::{Limits, ServiceConfig};
 use crate::engine::Engine;
 use crate::imports::Scope;
 use crate::instance::{self, Fault, patient_meter};
+use crate::lane;
 use crate::pool::Pool;
 use crate::revision::{Cache, LoadError, Revision};
 use crate::sandbox::Meter;
@@ -182,18 +183,13 @@ impl Slot {
     }
 
     async fn prepare(&self, bytes: Bytes) -> Result<Arc<Pool>, LoadError> {
-        let stopped = |_| LoadError::Start("the host is stopping".to_owned());
-        let permit = self
-            .loader
-            .compiling
-            .acquire()
-            .await
-            .map_err(|e| stopped(e.to_string()))?;
+        let gone = || LoadError::Start("the compiler gave up or the host is stopping".to_owned());
+        let permit = self.loader.compiling.acquire().await.map_err(|_| gone())?;
         let (loader, service) = (self.loader.clone(), self.service.clone());
-        let revision = tokio::task::spawn_blocking(move || {
+        let loading = lane::compute(move || {
             Revision::load(&loader.engine, service, &bytes, loader.cache.as_ref())
         });
-        let revision = Arc::new(revision.await.map_err(|e| stopped(e.to_string()))??);
+        let revision = Arc::new(loading.await.ok_or_else(gone)??);
         drop(permit);
         self.self_test(&revision).await?;
         let engine = self.loader.engine.clone();
