@@ -218,3 +218,6 @@ impl Store for Budgeted<'_> {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests;
