@@ -224,6 +224,7 @@ impl State {
                 };
                 let before = redis.connected();
                 if redis.ping().await && !before {
+                    warn_of_eviction(redis).await;
                     state.repair().await;
                 }
             }
@@ -380,6 +381,16 @@ impl State {
     pub fn service_secret_matches(&self, given: &[u8]) -> Option<bool> {
         let secret = self.service_secret.as_ref()?;
         Some(secret.expose_secret().ct_eq(given).into())
+    }
+}
+
+/// Revocations live in Redis too: a server that evicts keys leaves them to the
+/// journal alone, which operators should know.
+async fn warn_of_eviction(redis: &Redis) {
+    if let Some(policy) = redis.eviction_policy().await
+        && policy != "noeviction"
+    {
+        tracing::warn!(policy, "redis may evict revocations; the journal keeps them");
     }
 }
 

@@ -40,12 +40,12 @@ fn keys() -> Keys {
 async fn host(clock: &Clock) -> Host {
     let folder = tempfile::tempdir().unwrap();
     let file = Arc::new(File::open(&folder.path().join("f"), NOW).unwrap());
-    let journal = Journal::open(Arc::clone(&file)).await.unwrap();
+    let journal = Journal::open(file).await.unwrap();
     Host {
         clock: clock.clone(),
         keys: keys(),
         revocations: Revocations::new(journal.clone(), clock.clone()),
-        directory: Directory::open(file, clock.clone()).await.unwrap(),
+        directory: Directory::new(journal.clone(), clock.clone()),
         journal,
         _folder: folder,
     }

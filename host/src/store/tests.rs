@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use sha2::Digest;
 
 use super::embedded::Embedded;
 use super::file::File;
@@ -29,7 +30,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let acl = folder.path().join("users.acl");
-        let hash = crate::keys::sha256_hex(PASSWORD.as_bytes());
+        let hash = hex::encode(sha2::Sha256::digest(PASSWORD));
         let users = format!("user default off\nuser lwe-app on #{hash} ~* &* +@all\n");
         std::fs::write(&acl, users).unwrap();
         Server { child: run(port, &acl, folder.path()), port, folder }
