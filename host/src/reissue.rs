@@ -209,9 +209,8 @@ impl Reissue<'_> {
                 let value = self.store.get(&key).await.ok().flatten();
                 let value = value.ok_or(Refusal::Unavailable)?;
                 let record = parse(&value).ok_or(Refusal::Unavailable)?;
-                let tokens = self.successor(&record, claims, &candidate, false).await?;
                 self.keep(key, value, ends).await?;
-                Ok(tokens)
+                self.successor(&record, claims, &candidate, false).await
             }
             Err(_) => {
                 // Perhaps it was written all the same. Without this note a later use

@@ -390,7 +390,10 @@ async fn warn_of_eviction(redis: &Redis) {
     if let Some(policy) = redis.eviction_policy().await
         && policy != "noeviction"
     {
-        tracing::warn!(policy, "redis may evict revocations; the journal keeps them");
+        tracing::warn!(
+            policy,
+            "redis may evict revocations; the journal keeps them"
+        );
     }
 }
 

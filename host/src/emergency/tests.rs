@@ -1,4 +1,6 @@
 use super::*;
+use crate::revocation::Revocations;
+use crate::store::Condition;
 use crate::store::away::Away;
 use crate::store::embedded::Embedded;
 
@@ -22,7 +24,10 @@ async fn open(folder: &std::path::Path, clock: &Clock) -> (Emergency, Revocation
     };
     let journal = Journal::open(Arc::clone(&file)).await.unwrap();
     let revocations = Revocations::new(journal.clone(), clock.clone());
-    (Emergency::open(file, journal, clock.clone()).await.unwrap(), revocations)
+    (
+        Emergency::open(file, journal, clock.clone()).await.unwrap(),
+        revocations,
+    )
 }
 
 async fn bench() -> Bench {
@@ -31,7 +36,13 @@ async fn bench() -> Bench {
     let (emergency, revocations) = open(folder.path(), &clock).await;
     let shared = Arc::new(File::open(&folder.path().join("s"), NOW).unwrap());
     let store = Embedded::open(shared, clock.clone()).await.unwrap();
-    Bench { folder, clock, revocations, emergency: Arc::new(emergency), store }
+    Bench {
+        folder,
+        clock,
+        revocations,
+        emergency: Arc::new(emergency),
+        store,
+    }
 }
 
 fn draft(user_id: u32) -> Draft {
@@ -52,7 +63,11 @@ fn draft(user_id: u32) -> Draft {
 #[tokio::test]
 async fn a_record_is_found_by_user_and_by_token_until_its_end() {
     let bench = bench().await;
-    let created = bench.emergency.create(draft(42), &bench.store).await.unwrap();
+    let created = bench
+        .emergency
+        .create(draft(42), &bench.store)
+        .await
+        .unwrap();
     assert!(!created.replaced);
     assert_eq!(created.token.len(), 43);
     assert_eq!(created.record.expires_at, NOW + 1800);
@@ -75,7 +90,11 @@ async fn lives_are_cut() {
         (3600, Some(NOW + 10), 70),
         (3600, Some(NOW - 59), 1),
     ] {
-        let draft = Draft { ttl, source_expires_at: source, ..draft(1) };
+        let draft = Draft {
+            ttl,
+            source_expires_at: source,
+            ..draft(1)
+        };
         let record = draft.record(String::new(), NOW * 1000).unwrap();
         assert_eq!(record.expires_at, NOW + expected, "{ttl} {source:?}");
     }
@@ -85,17 +104,50 @@ async fn lives_are_cut() {
 async fn bad_drafts_change_nothing() {
     let bench = bench().await;
     for bad in [
-        Draft { user_id: 0, ..draft(1) },
-        Draft { email: String::new(), ..draft(1) },
-        Draft { email: "x".repeat(600), ..draft(1) },
-        Draft { role: "root".into(), ..draft(1) },
-        Draft { session_id: "12".into(), ..draft(1) },
-        Draft { session_data: "[]".into(), ..draft(1) },
-        Draft { session_data: "{".into(), ..draft(1) },
-        Draft { session_data: format!(r#"{{"a":"{}"}}"#, "x".repeat(16_384)), ..draft(1) },
-        Draft { token_format: "other".into(), ..draft(1) },
-        Draft { source_sha256: "AB".repeat(32), ..draft(1) },
-        Draft { source_expires_at: Some(NOW - 60), ..draft(1) },
+        Draft {
+            user_id: 0,
+            ..draft(1)
+        },
+        Draft {
+            email: String::new(),
+            ..draft(1)
+        },
+        Draft {
+            email: "x".repeat(600),
+            ..draft(1)
+        },
+        Draft {
+            role: "root".into(),
+            ..draft(1)
+        },
+        Draft {
+            session_id: "12".into(),
+            ..draft(1)
+        },
+        Draft {
+            session_data: "[]".into(),
+            ..draft(1)
+        },
+        Draft {
+            session_data: "{".into(),
+            ..draft(1)
+        },
+        Draft {
+            session_data: format!(r#"{{"a":"{}"}}"#, "x".repeat(16_384)),
+            ..draft(1)
+        },
+        Draft {
+            token_format: "other".into(),
+            ..draft(1)
+        },
+        Draft {
+            source_sha256: "AB".repeat(32),
+            ..draft(1)
+        },
+        Draft {
+            source_expires_at: Some(NOW - 60),
+            ..draft(1)
+        },
     ] {
         let result = bench.emergency.create(bad.clone(), &bench.store).await;
         assert!(matches!(result, Err(Fault::Invalid(_))), "{bad:?}");
@@ -106,11 +158,20 @@ async fn bad_drafts_change_nothing() {
 #[tokio::test]
 async fn records_survive_a_restart_and_the_ended_do_not() {
     let bench = bench().await;
-    let short = Draft { ttl: 10, ..draft(2) };
+    let short = Draft {
+        ttl: 10,
+        ..draft(2)
+    };
     let token = bench.emergency.create(draft(1), &Away).await.unwrap().token;
     bench.emergency.create(short, &Away).await.unwrap();
     bench.clock.set(NOW + 20);
-    let Bench { folder, clock, emergency, revocations, store } = bench;
+    let Bench {
+        folder,
+        clock,
+        emergency,
+        revocations,
+        store,
+    } = bench;
     drop((emergency, revocations));
     let (emergency, revocations) = open(folder.path(), &clock).await;
     assert_eq!(emergency.report().active, 1);
@@ -127,14 +188,33 @@ async fn a_full_store_drops_the_ended_and_then_the_least_used() {
     let bench = bench().await;
     for user_id in 1..=1000 {
         let ttl = if user_id == 500 { 5 } else { 1800 };
-        bench.emergency.create(Draft { ttl, ..draft(user_id) }, &Away).await.unwrap();
+        bench
+            .emergency
+            .create(
+                Draft {
+                    ttl,
+                    ..draft(user_id)
+                },
+                &Away,
+            )
+            .await
+            .unwrap();
     }
     bench.clock.set(NOW + 10);
     bench.emergency.create(draft(2000), &Away).await.unwrap();
     let evicted = |report: &Report| {
-        report.counts.iter().find(|(name, _)| *name == "sessions_evicted").unwrap().1
+        report
+            .counts
+            .iter()
+            .find(|(name, _)| *name == "sessions_evicted")
+            .unwrap()
+            .1
     };
-    assert_eq!(evicted(&bench.emergency.report()), 0, "the ended one made room");
+    assert_eq!(
+        evicted(&bench.emergency.report()),
+        0,
+        "the ended one made room"
+    );
     for user_id in (1..=1000).filter(|id| *id != 7 && *id != 500) {
         bench.emergency.find(user_id, &Away).await.unwrap();
     }
@@ -148,7 +228,11 @@ async fn a_full_store_drops_the_ended_and_then_the_least_used() {
 #[tokio::test]
 async fn copies_leave_what_matters_of_a_live_record() {
     let bench = bench().await;
-    let created = bench.emergency.create(draft(42), &bench.store).await.unwrap();
+    let created = bench
+        .emergency
+        .create(draft(42), &bench.store)
+        .await
+        .unwrap();
     bench.clock.set(NOW + 100);
     let copy = Draft {
         session_id: "s-other".into(),
@@ -156,7 +240,10 @@ async fn copies_leave_what_matters_of_a_live_record() {
         source_sha256: "cd".repeat(32),
         ..draft(42)
     };
-    let record = copy.clone().record("x".into(), bench.clock.millis()).unwrap();
+    let record = copy
+        .clone()
+        .record("x".into(), bench.clock.millis())
+        .unwrap();
     bench.emergency.merge(record, &bench.store).await.unwrap();
     let found = bench.emergency.find_by_token(&created.token).unwrap();
     assert_eq!(found.session_id, "s-42");
@@ -173,36 +260,86 @@ async fn copies_leave_what_matters_of_a_live_record() {
 #[tokio::test]
 async fn removing_asks_whose_it_is() {
     let bench = bench().await;
-    bench.emergency.create(draft(42), &bench.store).await.unwrap();
-    assert!(!bench.emergency.remove(42, Some("s-other"), &bench.store).await.unwrap());
-    assert!(bench.emergency.remove(42, Some("s-42"), &bench.store).await.unwrap());
-    assert!(bench.emergency.remove(42, None, &bench.store).await.unwrap(), "none is fine");
+    bench
+        .emergency
+        .create(draft(42), &bench.store)
+        .await
+        .unwrap();
+    assert!(
+        !bench
+            .emergency
+            .remove(42, Some("s-other"), &bench.store)
+            .await
+            .unwrap()
+    );
+    assert!(
+        bench
+            .emergency
+            .remove(42, Some("s-42"), &bench.store)
+            .await
+            .unwrap()
+    );
+    assert!(
+        bench
+            .emergency
+            .remove(42, None, &bench.store)
+            .await
+            .unwrap(),
+        "none is fine"
+    );
     assert!(bench.emergency.find(42, &bench.store).await.is_none());
 }
 
 #[tokio::test]
 async fn what_was_removed_while_away_does_not_come_back() {
     let bench = bench().await;
-    bench.emergency.create(draft(42), &bench.store).await.unwrap();
+    bench
+        .emergency
+        .create(draft(42), &bench.store)
+        .await
+        .unwrap();
     bench.clock.set(NOW + 1);
     bench.emergency.remove(42, None, &Away).await.unwrap();
     assert!(bench.emergency.find(42, &bench.store).await.is_none());
     bench.clock.set(NOW + 2);
-    bench.emergency.create(draft(42), &bench.store).await.unwrap();
+    bench
+        .emergency
+        .create(draft(42), &bench.store)
+        .await
+        .unwrap();
     assert!(bench.emergency.find(42, &bench.store).await.is_some());
 }
 
 #[tokio::test]
 async fn updates_need_a_live_record() {
     let bench = bench().await;
-    let update = bench.emergency.update(42, "{}", "mixed", &bench.store).await;
+    let update = bench
+        .emergency
+        .update(42, "{}", "mixed", &bench.store)
+        .await;
     assert!(!update.unwrap());
-    bench.emergency.create(draft(42), &bench.store).await.unwrap();
-    let bad = bench.emergency.update(42, "no", "mixed", &bench.store).await;
+    bench
+        .emergency
+        .create(draft(42), &bench.store)
+        .await
+        .unwrap();
+    let bad = bench
+        .emergency
+        .update(42, "no", "mixed", &bench.store)
+        .await;
     assert!(matches!(bad, Err(Fault::Invalid(_))));
-    assert!(bench.emergency.update(42, r#"{"x":1}"#, "mixed", &bench.store).await.unwrap());
+    assert!(
+        bench
+            .emergency
+            .update(42, r#"{"x":1}"#, "mixed", &bench.store)
+            .await
+            .unwrap()
+    );
     let found = bench.emergency.find(42, &bench.store).await.unwrap();
-    assert_eq!((found.token_format.as_str(), &found.session_data["x"]), ("mixed", &1.into()));
+    assert_eq!(
+        (found.token_format.as_str(), &found.session_data["x"]),
+        ("mixed", &1.into())
+    );
 }
 
 #[tokio::test]
@@ -213,19 +350,43 @@ async fn the_newer_of_two_hosts_records_wins_and_revoked_ones_are_not_carried_ov
     here.emergency.create(draft(2), &Away).await.unwrap();
     here.emergency.create(draft(3), &Away).await.unwrap();
     there.clock.set(NOW + 5);
-    let newer = Draft { session_id: "s-new".into(), ..draft(1) };
+    let newer = Draft {
+        session_id: "s-new".into(),
+        ..draft(1)
+    };
     there.emergency.create(newer, &here.store).await.unwrap();
-    here.revocations.revoke_session(2, "s-2", &Away).await.unwrap();
+    here.revocations
+        .revoke_session(2, "s-2", &Away)
+        .await
+        .unwrap();
     here.emergency.resync(&here.revocations, &here.store).await;
-    assert_eq!(here.emergency.find(1, &Away).await.unwrap().session_id, "s-new");
+    assert_eq!(
+        here.emergency.find(1, &Away).await.unwrap().session_id,
+        "s-new"
+    );
     assert!(here.emergency.find(2, &Away).await.is_none());
-    assert!(here.store.get("lockgate:fallback:2").await.unwrap().is_none());
-    assert!(here.store.get("lockgate:fallback:3").await.unwrap().is_some());
+    assert!(
+        here.store
+            .get("lockgate:fallback:2")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        here.store
+            .get("lockgate:fallback:3")
+            .await
+            .unwrap()
+            .is_some()
+    );
     let report = here.emergency.report();
     assert_eq!((report.active, report.pending), (2, 0));
     assert!(report.counts.contains(&("fallback_activations", 1)));
     assert!(report.counts.contains(&("redis_recoveries", 1)));
-    assert!(there.emergency.find(3, &here.store).await.is_some(), "records are shared");
+    assert!(
+        there.emergency.find(3, &here.store).await.is_some(),
+        "records are shared"
+    );
 }
 
 #[tokio::test]
@@ -233,9 +394,18 @@ async fn what_others_wrote_there_is_not_believed_blindly() {
     let bench = bench().await;
     let good = draft(42).record("x".into(), NOW * 1000).unwrap();
     for bad in [
-        Record { user_id: 43, ..good.clone() },
-        Record { expires_at: NOW + 90_000, ..good.clone() },
-        Record { role: "root".into(), ..good.clone() },
+        Record {
+            user_id: 43,
+            ..good.clone()
+        },
+        Record {
+            expires_at: NOW + 90_000,
+            ..good.clone()
+        },
+        Record {
+            role: "root".into(),
+            ..good.clone()
+        },
     ] {
         let value = serde_json::to_vec(&bad).unwrap();
         bench
@@ -243,6 +413,9 @@ async fn what_others_wrote_there_is_not_believed_blindly() {
             .set("lockgate:fallback:42", &value, 60, Condition::Always)
             .await
             .unwrap();
-        assert!(bench.emergency.find(42, &bench.store).await.is_none(), "{bad:?}");
+        assert!(
+            bench.emergency.find(42, &bench.store).await.is_none(),
+            "{bad:?}"
+        );
     }
 }

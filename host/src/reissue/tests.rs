@@ -84,7 +84,10 @@ fn token(claims: &Value) -> String {
 }
 
 fn theft() -> Result<Tokens, Refusal> {
-    Err(Refusal::Reused { user_id: 42, session_id: "s-7".into() })
+    Err(Refusal::Reused {
+        user_id: 42,
+        session_id: "s-7".into(),
+    })
 }
 
 #[tokio::test]
@@ -94,7 +97,10 @@ async fn successors_keep_what_belongs_to_the_login() {
     let tokens = host.reissue(&token(&login()), &store).await.unwrap();
     assert_eq!(tokens.access_expires_at, NOW + 3600);
     assert!(!tokens.degraded);
-    let access = host.keys.verify(&tokens.access, Usage::Access, NOW).unwrap();
+    let access = host
+        .keys
+        .verify(&tokens.access, Usage::Access, NOW)
+        .unwrap();
     let refresh = tokens.refresh.unwrap();
     let refresh = host.keys.verify(&refresh, Usage::Refresh, NOW).unwrap();
     for claims in [&access, &refresh] {
@@ -106,7 +112,11 @@ async fn successors_keep_what_belongs_to_the_login() {
     }
     assert_eq!(refresh.expires_at, Some(NOW + 604_800));
     assert_ne!(access.jti, refresh.jti);
-    assert!(host.keys.verify(&tokens.access, Usage::Refresh, NOW).is_err());
+    assert!(
+        host.keys
+            .verify(&tokens.access, Usage::Refresh, NOW)
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -119,7 +129,10 @@ async fn what_the_old_token_lacks_is_filled_in() {
     let tokens = host.reissue(&old, &store).await.unwrap();
     let hash = sha256_hex(old.as_bytes());
     assert_eq!(tokens.session_id, format!("jwt-{}", &hash[..32]));
-    let access = host.keys.verify(&tokens.access, Usage::Access, NOW).unwrap();
+    let access = host
+        .keys
+        .verify(&tokens.access, Usage::Access, NOW)
+        .unwrap();
     assert_eq!(access.session(), tokens.session_id);
     assert!(access.device_id.is_some_and(|id| !id.is_empty()));
     assert_eq!(access.tfa_verified, Some(false));
@@ -140,14 +153,26 @@ async fn every_use_in_the_grace_gets_the_same_successor_on_any_host() {
     }
     clock.set(NOW + 60);
     answers.push(one.reissue(&old, &store).await.unwrap());
-    answers.push(two.reissue(&old, &Away).await.map(|t| Tokens { degraded: false, ..t }).unwrap());
+    answers.push(
+        two.reissue(&old, &Away)
+            .await
+            .map(|t| Tokens {
+                degraded: false,
+                ..t
+            })
+            .unwrap(),
+    );
     for answer in &answers {
         assert_eq!(answer, &answers[0]);
     }
     clock.set(NOW + 61);
     assert_eq!(one.reissue(&old, &store).await, theft());
     assert_eq!(two.reissue(&old, &store).await, theft());
-    assert_eq!(two.reissue(&old, &Away).await, theft(), "the journal knows it too");
+    assert_eq!(
+        two.reissue(&old, &Away).await,
+        theft(),
+        "the journal knows it too"
+    );
 }
 
 /// Polls all together, so that they interleave at every wait.
@@ -323,13 +348,28 @@ async fn the_revoked_and_the_disabled_get_nothing() {
     clock.set(NOW + 1);
     let value = json!({"is_active": true, "email": "ADA@example.org", "role": "admin",
                        "checked_at": NOW + 1});
-    store.set(key, value.to_string().as_bytes(), 60, Condition::Always).await.unwrap();
+    store
+        .set(key, value.to_string().as_bytes(), 60, Condition::Always)
+        .await
+        .unwrap();
     let tokens = host.reissue(&token(&login()), &store).await.unwrap();
-    assert_eq!((tokens.role.as_str(), tokens.email.as_str()), ("admin", "ADA@example.org"));
+    assert_eq!(
+        (tokens.role.as_str(), tokens.email.as_str()),
+        ("admin", "ADA@example.org")
+    );
 
-    host.revocations.revoke_session(42, "s-7", &store).await.unwrap();
-    assert_eq!(host.reissue(&token(&login()), &store).await, Err(Refusal::Revoked));
-    assert_eq!(host.reissue(&token(&login()), &Away).await, Err(Refusal::Revoked));
+    host.revocations
+        .revoke_session(42, "s-7", &store)
+        .await
+        .unwrap();
+    assert_eq!(
+        host.reissue(&token(&login()), &store).await,
+        Err(Refusal::Revoked)
+    );
+    assert_eq!(
+        host.reissue(&token(&login()), &Away).await,
+        Err(Refusal::Revoked)
+    );
 }
 
 #[tokio::test]
@@ -354,6 +394,9 @@ async fn someone_elses_value_is_never_a_record() {
     let (host, (_folder, store)) = (host(&clock).await, shared(&clock).await);
     let old = token(&login());
     let key = record_key(&sha256_hex(old.as_bytes()));
-    store.set(&key, b"\x80\x04pickle", 60, Condition::Always).await.unwrap();
+    store
+        .set(&key, b"\x80\x04pickle", 60, Condition::Always)
+        .await
+        .unwrap();
     assert_eq!(host.reissue(&old, &store).await, Err(Refusal::Unavailable));
 }
