@@ -94,8 +94,13 @@ impl Emergency {
         journal: Journal,
         clock: Clock,
     ) -> Result<Emergency, FileError> {
-        file.write(|transaction| Ok(drop(transaction.open_table(RECORDS)?)))
-            .await?;
+        file.write(|transaction| {
+            transaction
+                .open_table(RECORDS)
+                .map(drop)
+                .map_err(Into::into)
+        })
+        .await?;
         let now = clock.now();
         let records = file.read(|transaction| {
             let mut records = BTreeMap::new();

@@ -36,8 +36,13 @@ impl Journal {
     /// # Errors
     /// [`FileError`] if the table cannot be made.
     pub async fn open(file: Arc<File>) -> Result<Journal, FileError> {
-        file.write(|transaction| Ok(drop(transaction.open_table(JOURNAL)?)))
-            .await?;
+        file.write(|transaction| {
+            transaction
+                .open_table(JOURNAL)
+                .map(drop)
+                .map_err(Into::into)
+        })
+        .await?;
         Ok(Journal { file })
     }
 

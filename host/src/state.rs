@@ -398,13 +398,11 @@ async fn warn_of_eviction(redis: &Redis) {
 }
 
 /// Runs `work` now and then once in each `period`, one at a time, until `stop`.
-fn every<W: Future<Output = ()> + Send>(
+fn every<W: Future<Output = ()> + Send + 'static>(
     period: Duration,
     stop: &CancellationToken,
     work: impl Fn() -> W + Send + 'static,
-) where
-    W: 'static,
-{
+) {
     let stop = stop.clone();
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(period);

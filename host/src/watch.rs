@@ -154,7 +154,7 @@ impl Place {
         let unchanged = serving
             .as_ref()
             .is_some_and(|revision| revision.digest() == digest);
-        if self.tried.as_ref() == Some(&digest) && !(was_in_trouble && !unchanged) {
+        if self.tried.as_ref() == Some(&digest) && (unchanged || !was_in_trouble) {
             if was_in_trouble {
                 self.slot.note_unchanged();
             }

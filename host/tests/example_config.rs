@@ -1,6 +1,12 @@
 //! `lockgate.example.toml` promises every key with its default; these tests hold it
 //! to that.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::fs;
 use std::path::Path;
 

@@ -158,13 +158,14 @@ fn claims(args: &Args, now: i64, fresh: impl Fn() -> String) -> Value {
             "exp": exp, "iat": iat,
         }),
     };
-    if let Some(token_use) = match args.kind {
+    let token_use = match args.kind {
         Kind::Access | Kind::Expired => Some("access"),
         Kind::Refresh => Some("refresh"),
         _ => None,
-    } {
-        claims["token_use"] = token_use.into();
-        claims["jti"] = fresh().into();
+    };
+    if let (Some(token_use), Some(claims)) = (token_use, claims.as_object_mut()) {
+        claims.insert("token_use".to_owned(), token_use.into());
+        claims.insert("jti".to_owned(), fresh().into());
     }
     claims
 }

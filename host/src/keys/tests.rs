@@ -291,7 +291,7 @@ fn only_canonical_base64url_in_three_parts() {
         "é.é.é".into(),
     ];
     // The last character of a 32-byte signature holds two unused bits.
-    let mut twisted = good.clone();
+    let mut twisted = good;
     let last = twisted.pop().unwrap();
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let at = alphabet.find(last).unwrap();

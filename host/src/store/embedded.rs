@@ -50,7 +50,7 @@ impl Embedded {
     /// # Errors
     /// [`FileError`] if the table cannot be made.
     pub async fn open(file: Arc<File>, clock: Clock) -> std::result::Result<Embedded, FileError> {
-        file.write(|transaction| Ok(drop(transaction.open_table(KEYS)?)))
+        file.write(|transaction| transaction.open_table(KEYS).map(drop).map_err(Into::into))
             .await?;
         Ok(Embedded { file, clock })
     }
