@@ -255,10 +255,10 @@ impl Host {
         let begin = Instant::now();
         loop {
             self.check_alive();
-            if let Ok(answer) = self.admin("/readyz").try_send().await {
-                if answer.status == 200 {
-                    return;
-                }
+            if let Ok(answer) = self.admin("/readyz").try_send().await
+                && answer.status == 200
+            {
+                return;
             }
             self.guard(begin, "ready");
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -87,7 +87,8 @@ fn is(value: &Value, kind: &str) -> bool {
             let literal = literal
                 .strip_prefix('=')
                 .unwrap_or_else(|| panic!("no type {kind}"));
-            text == Some(literal) || value.to_string() == literal
+            text == Some(literal)
+                || serde_json::to_string(value).is_ok_and(|written| written == literal)
         }
     }
 }

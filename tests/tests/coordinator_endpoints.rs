@@ -399,7 +399,7 @@ async fn sync_auth_events() {
     let record: Value = serde_json::from_str(&redis.get(&session).await.unwrap()).unwrap();
     assert_eq!(record.as_object().unwrap().len(), 9, "{record}");
     let members: Vec<String> = redis.run(&["SMEMBERS", "user_sessions:42"]).await;
-    assert_eq!(members, [user.session_id.clone()]);
+    assert_eq!(members, std::slice::from_ref(&user.session_id));
     let fallback: Value =
         serde_json::from_str(&redis.get("lockgate:fallback:42").await.unwrap()).unwrap();
     assert_eq!(fallback["user_id"], 42);

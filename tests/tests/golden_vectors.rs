@@ -598,7 +598,7 @@ async fn forgeries() {
     add("standard alphabet", mint.seal(&message), INVALID);
     add("url-safe alphabet", mint.raw(plain, &odd), Want::Valid);
     let mut loose = with("x", json!(""));
-    while loose.to_string().len() % 3 == 0 {
+    while loose.to_string().len().is_multiple_of(3) {
         set(&mut loose, "x", json!("y"));
     }
     let bent_claims = bent(&part(&loose.to_string()));
@@ -664,7 +664,7 @@ fn split(token: &str) -> [String; 3] {
 /// The same bytes in base64url whose unused last bits are not zero.
 fn bent(text: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    assert!(text.len() % 4 != 0, "no unused bits");
+    assert!(!text.len().is_multiple_of(4), "no unused bits");
     let (rest, last) = text.split_at(text.len() - 1);
     let at = ALPHABET
         .iter()

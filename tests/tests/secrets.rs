@@ -208,7 +208,7 @@ async fn no_secret_in_logs_metrics_pages_answers_or_files() {
         .start()
         .await;
     let mut secrets = Secrets::default();
-    secrets.add_key("the JWT secret", &host.tokens.key().to_vec());
+    secrets.add_key("the JWT secret", host.tokens.key());
     secrets.add_key("the CSRF secret", CSRF.as_bytes());
     secrets.add_key("the service secret", SERVICE.as_bytes());
     secrets.add("the Redis password", lockgate_tests::redis::PASSWORD);
@@ -360,7 +360,7 @@ async fn no_secret_in_the_memory_of_a_guest() {
         "it holds what the guest was given: the caller's token"
     );
     let mut secrets = Secrets::default();
-    secrets.add_key("the JWT secret", &host.tokens.key().to_vec());
+    secrets.add_key("the JWT secret", host.tokens.key());
     secrets.add_key("the CSRF secret", CSRF.as_bytes());
     secrets.add_key("the service secret", SERVICE.as_bytes());
     secrets.add("the Redis password", lockgate_tests::redis::PASSWORD);

@@ -209,7 +209,7 @@ async fn validate_and_the_redis_record() {
     let ttl: i64 = redis.run(&["TTL", &key]).await;
     assert!((86_300..=86_400).contains(&ttl), "{ttl}");
     let members: Vec<String> = redis.run(&["SMEMBERS", "user_sessions:50"]).await;
-    assert_eq!(members, [user.session_id.clone()]);
+    assert_eq!(members, std::slice::from_ref(&user.session_id));
     assert!((86_300..=86_400).contains(&redis.run::<i64>(&["TTL", "user_sessions:50"]).await));
     let body = ask(&token).await.expect_shape(200, shape::S);
     assert_eq!(
