@@ -1,3 +1,5 @@
+//! The records over their life, with a file, a fixed clock and a store that can fail.
+
 use super::*;
 use crate::revocation::Revocations;
 use crate::store::Condition;

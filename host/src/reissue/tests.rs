@@ -1,3 +1,5 @@
+//! Rotation as its callers see it: once, again within the grace, too late.
+
 use std::sync::Arc;
 use std::time::Duration;
 
