@@ -517,5 +517,12 @@ async fn a_thousand_records() {
     let oldest = json!({"fallback_token": first.json()["fallback_token"]});
     assert_eq!(validate(&host, oldest).await.json()["valid"], false);
     let metrics = host.admin("/metrics").send().await.expect(200).text();
-    assert!(metrics.contains("evict"), "evictions are counted");
+    let counted = metrics
+        .lines()
+        .find(|line| line.starts_with("lockgate_fallback_evicted_total"));
+    assert_eq!(
+        counted,
+        Some("lockgate_fallback_evicted_total 3"),
+        "evictions are counted"
+    );
 }
