@@ -40,6 +40,7 @@ impl Emergency {
             return ended;
         }
         self.counts.evicted.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("lockgate_fallback_evicted_total").increment(1);
         let oldest = shelf
             .records
             .values()
