@@ -116,7 +116,11 @@ impl Revocations {
                 _ => invalidated(value, subject.user_id),
             };
             revoked |= here.is_some_and(bad) || there.is_some_and(bad);
-            if let (true, None, Some(value)) = (position < 3, here, there) {
+            let later = |value: &[u8]| position == 2 && cut_off(value) > here.and_then(cut_off);
+            if let Some(value) = there
+                && position < 3
+                && (here.is_none() || later(value))
+            {
                 self.learn(key.clone(), value.to_vec(), now);
             }
         }
@@ -127,8 +131,12 @@ impl Revocations {
     fn learn(&self, key: String, value: Vec<u8>, now: u64) {
         let journal = self.journal.clone();
         tokio::spawn(async move {
+            // Only a cut-off can be there already; the later one counts.
+            let later = move |before: Option<&[u8]>| {
+                (before.and_then(cut_off) <= cut_off(&value)).then_some(value)
+            };
             // A failure is in the log; the store still has it.
-            let _ = journal.put(key, value, now.saturating_add(LONGEST)).await;
+            let _ = journal.merge(key, now.saturating_add(LONGEST), later).await;
         });
     }
 
@@ -442,6 +450,53 @@ mod tests {
             ..subject()
         };
         assert_eq!(bench.revoked(&younger).await, (false, false));
+    }
+
+    #[tokio::test]
+    async fn what_others_revoked_is_learnt_and_holds_after_an_eviction() {
+        let bench = bench().await;
+        let keys = [token_key(&subject().token_sha256), user_key(43)];
+        let later = (NOW - 100).to_string();
+        bench
+            .store
+            .set(&keys[0], b"1", 60, Condition::Always)
+            .await
+            .unwrap();
+        bench
+            .revocations
+            .revoke_user(43, NOW - 200, &bench.away)
+            .await
+            .unwrap();
+        bench
+            .store
+            .set(&keys[1], later.as_bytes(), 60, Condition::Always)
+            .await
+            .unwrap();
+        let other = Subject {
+            user_id: 43,
+            token_sha256: "cd".repeat(32),
+            ..subject()
+        };
+        for subject in [subject(), other.clone()] {
+            assert!(
+                bench
+                    .revocations
+                    .check(&subject, &bench.store)
+                    .await
+                    .revoked
+            );
+        }
+        bench.store.delete(&keys).await.unwrap();
+        // Learning is done in the background.
+        while !bench.revocations.check(&other, &bench.away).await.revoked
+            || !bench
+                .revocations
+                .check(&subject(), &bench.away)
+                .await
+                .revoked
+        {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -19,6 +19,10 @@ use crate::config;
 /// Idle time after which the connection is probed; the server drops idle ones
 /// after 300 s.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// A peer that acknowledges nothing for this long is gone: the next command connects
+/// anew, perhaps to another address.
+#[cfg(target_os = "linux")]
+const SILENCE: Duration = Duration::from_secs(5);
 /// The stream keeps about this many events.
 const STREAM_LENGTH: usize = 100_000;
 /// Longest password file that is read, bytes.
@@ -89,6 +93,8 @@ impl Redis {
         let tcp = TcpSettings::default()
             .set_nodelay(true)
             .set_keepalive(keepalive);
+        #[cfg(target_os = "linux")]
+        let tcp = tcp.set_user_timeout(SILENCE);
         let mut settings = info.redis_settings().clone();
         if settings.password().is_none()
             && let Some(password) = password(&config.password_file)?
