@@ -5,14 +5,21 @@ use std::sync::atomic::Ordering;
 
 use super::{Emergency, Record};
 use crate::revocation::{LOCAL_PREFIX, Revocations, Subject};
-use crate::store::{Condition, Store};
+use crate::store::{Condition, Error, Store};
+
+/// Notes of removals that are read at once.
+const PAGE: usize = 64;
 
 pub(super) fn mirror_key(user_id: u32) -> String {
     format!("lockgate:fallback:{user_id}")
 }
 
+fn removed_key_prefix() -> String {
+    format!("{LOCAL_PREFIX}fallback-removed:")
+}
+
 pub(super) fn removed_key(user_id: u32) -> String {
-    format!("{LOCAL_PREFIX}fallback-removed:{user_id}")
+    format!("{}{user_id}", removed_key_prefix())
 }
 
 fn subject(record: &Record) -> Subject {
@@ -24,10 +31,17 @@ fn subject(record: &Record) -> Subject {
     }
 }
 
+fn millis(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
 impl Emergency {
     /// Brings records to Redis that it has not, but none that was revoked meanwhile,
     /// and takes the newer one where both have one.
     pub async fn resync(&self, revocations: &Revocations, store: &dyn Store) {
+        if !self.take_back(store).await {
+            return;
+        }
         let waiting: Vec<u32> = self.shelf().pending.iter().copied().collect();
         for user_id in waiting {
             let Some(record) = self.live(user_id) else {
@@ -66,11 +80,18 @@ impl Emergency {
 
     /// The live record in the shared store, unless it was removed here since.
     pub(super) async fn there(&self, user_id: u32, store: &dyn Store) -> Option<Record> {
-        let value = store.get(&mirror_key(user_id)).await.ok().flatten()?;
+        let value = match store.get(&mirror_key(user_id)).await {
+            Ok(value) => value?,
+            Err(Error::Unavailable) => {
+                self.is_away();
+                return None;
+            }
+            Err(_) => return None,
+        };
         let record: Record = serde_json::from_slice(&value).ok()?;
         let now = self.clock.now();
         let removed = self.journal.get(&removed_key(user_id), now).ok().flatten();
-        let removed = removed.and_then(|at| String::from_utf8(at).ok()?.parse::<u64>().ok());
+        let removed = removed.as_deref().and_then(millis);
         (record.plausible(user_id)
             && record.live(now)
             && removed.is_none_or(|at| record.changed_at > at))
@@ -91,8 +112,48 @@ impl Emergency {
             self.shelf().pending.remove(&record.user_id);
         } else {
             self.shelf().pending.insert(record.user_id);
-            if !self.away.swap(true, Ordering::SeqCst) {
-                self.counts.activations.fetch_add(1, Ordering::Relaxed);
+            self.is_away();
+        }
+    }
+
+    /// Counts the first sign of an outage.
+    fn is_away(&self) {
+        if !self.away.swap(true, Ordering::SeqCst) {
+            self.counts.activations.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes back from Redis what was removed here while it was away. False: not all.
+    async fn take_back(&self, store: &dyn Store) -> bool {
+        let prefix = removed_key_prefix();
+        let mut after = prefix.clone();
+        loop {
+            let now = self.clock.now();
+            let Ok(page) = self.journal.page(&after, PAGE, now) else {
+                return false;
+            };
+            for entry in &page {
+                let Some(user_id) = entry.key.strip_prefix(&prefix) else {
+                    return true;
+                };
+                let (Ok(user_id), Some(at)) = (user_id.parse(), millis(&entry.value)) else {
+                    continue;
+                };
+                let key = mirror_key(user_id);
+                let Ok(value) = store.get(&key).await else {
+                    return false;
+                };
+                let record = value.and_then(|value| serde_json::from_slice::<Record>(&value).ok());
+                let ours = record.is_some_and(|record| record.changed_at <= at);
+                if ours && store.delete(&[key]).await.is_err() {
+                    return false;
+                }
+                // If this fails the note ends by itself and does no harm until then.
+                let _ = self.journal.remove(entry.key.clone()).await;
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after.clone_from(&last.key),
+                _ => return true,
             }
         }
     }

@@ -362,6 +362,7 @@ async fn the_newer_of_two_hosts_records_wins_and_revoked_ones_are_not_carried_ov
         .await
         .unwrap();
     here.emergency.resync(&here.revocations, &here.store).await;
+    let report = here.emergency.report();
     assert_eq!(
         here.emergency.find(1, &Away).await.unwrap().session_id,
         "s-new"
@@ -381,7 +382,6 @@ async fn the_newer_of_two_hosts_records_wins_and_revoked_ones_are_not_carried_ov
             .unwrap()
             .is_some()
     );
-    let report = here.emergency.report();
     assert_eq!((report.active, report.pending), (2, 0));
     assert!(report.counts.contains(&("fallback_activations", 1)));
     assert!(report.counts.contains(&("redis_recoveries", 1)));
@@ -420,4 +420,46 @@ async fn what_others_wrote_there_is_not_believed_blindly() {
             "{bad:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_was_removed_while_away_is_taken_back_unless_it_is_newer() {
+    let bench = bench().await;
+    for user_id in [41, 42] {
+        bench
+            .emergency
+            .create(draft(user_id), &bench.store)
+            .await
+            .unwrap();
+    }
+    bench.clock.set(NOW + 1);
+    for user_id in [41, 42] {
+        bench.emergency.remove(user_id, None, &Away).await.unwrap();
+    }
+    let newer = draft(42).record("x".into(), (NOW + 2) * 1000).unwrap();
+    let value = serde_json::to_vec(&newer).unwrap();
+    bench
+        .store
+        .set("lockgate:fallback:42", &value, 60, Condition::Always)
+        .await
+        .unwrap();
+    bench
+        .emergency
+        .resync(&bench.revocations, &bench.store)
+        .await;
+    assert_eq!(bench.store.get("lockgate:fallback:41").await, Ok(None));
+    assert_eq!(
+        bench.store.get("lockgate:fallback:42").await,
+        Ok(Some(value))
+    );
+    assert!(bench.emergency.find(41, &bench.store).await.is_none());
+    assert_eq!(
+        bench
+            .emergency
+            .find(42, &bench.store)
+            .await
+            .unwrap()
+            .token_sha256,
+        "x"
+    );
 }
