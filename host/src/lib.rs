@@ -27,6 +27,7 @@ pub mod reissue;
 pub mod events;
 pub mod emergency;
 pub mod revocation;
+pub mod deferred;
 pub mod directory;
 pub mod csrf;
 pub mod limiter;

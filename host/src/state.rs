@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::csrf::{Csrf, SecretError};
+use crate::deferred::{self, Deferred};
 use crate::directory::Directory;
 use crate::emergency::Emergency;
 use crate::events::Events;
@@ -88,6 +89,7 @@ pub struct State {
     shared: Shared,
     peers: Arc<Peers>,
     events: Events,
+    deferred: Deferred,
     directory: Directory,
     csrf: Csrf,
     limiter: Limiter,
@@ -140,6 +142,7 @@ impl State {
         Ok(Arc::new(State {
             peers: Arc::new(Peers::new(&config, clock.clone())),
             events: Events::new(clock.clone()),
+            deferred: Deferred::new(clock.clone()),
             directory: Directory::new(journal.clone(), clock.clone()),
             csrf: Csrf::open(config.csrf_secret_file.as_deref())?,
             limiter: Limiter::default(),
@@ -191,6 +194,14 @@ impl State {
     /// The sender of login events.
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// Keeps a change of a login that Redis has just missed, to be made when it is
+    /// back. Without Redis there is nothing that could be back.
+    pub fn defer(&self, change: deferred::Change) {
+        if self.redis().is_some() {
+            self.deferred.keep(change);
+        }
     }
 
     /// What is known of users.

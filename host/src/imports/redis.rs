@@ -3,6 +3,7 @@
 
 use super::Context;
 use crate::bindings::lockgate::plugin::redis::{Condition, Error, Host};
+use crate::deferred::Change;
 use crate::store::{self, Store};
 
 /// Longest key, bytes.
@@ -59,6 +60,19 @@ impl Context {
         Ok(())
     }
 
+    /// A service that ends logins must not leave half of one behind: what Redis misses
+    /// of its changes is made when Redis is back.
+    fn or_later<T>(
+        &self,
+        outcome: store::Result<T>,
+        change: impl FnOnce() -> Change,
+    ) -> Result<T, Error> {
+        if matches!(outcome, Err(store::Error::Unavailable)) && self.grants().revoke {
+            self.state().defer(change());
+        }
+        outcome.map_err(Error::from)
+    }
+
     fn fits(&self, value: &[u8]) -> Result<(), Error> {
         if value.len() > self.service().limits.value {
             return Err(Error::TooLarge);
@@ -111,15 +125,17 @@ impl Host for Context {
         self.enter()?;
         allow!(self.writable(&key));
         allow!(self.fits(&value));
-        let condition = match condition {
+        let ttl = ttl.max(1);
+        let stored = match condition {
             Condition::Always => store::Condition::Always,
             Condition::IfAbsent => store::Condition::IfAbsent,
         };
-        Ok(self
-            .store()
-            .set(&key, &value, ttl.max(1), condition)
-            .await
-            .map_err(Error::from))
+        let done = self.store().set(&key, &value, ttl, stored).await;
+        Ok(match condition {
+            // Later it could replace something newer.
+            Condition::Always => done.map_err(Error::from),
+            Condition::IfAbsent => self.or_later(done, || Change::Create { key, value, ttl }),
+        })
     }
 
     async fn compare_and_set(
@@ -148,7 +164,8 @@ impl Host for Context {
         for key in &keys {
             allow!(self.writable(key));
         }
-        Ok(self.store().delete(&keys).await.map_err(Error::from))
+        let done = self.store().delete(&keys).await;
+        Ok(self.or_later(done, || Change::Delete(keys)))
     }
 
     async fn expire(&mut self, key: String, ttl: u32) -> Answer<bool> {
@@ -175,21 +192,16 @@ impl Host for Context {
         self.enter()?;
         allow!(self.writable(&key));
         allow!(self.fits(member.as_bytes()));
-        Ok(self
-            .store()
-            .set_add(&key, &member, ttl.max(1))
-            .await
-            .map_err(Error::from))
+        let ttl = ttl.max(1);
+        let done = self.store().set_add(&key, &member, ttl).await;
+        Ok(self.or_later(done, || Change::Add { key, member, ttl }))
     }
 
     async fn set_remove(&mut self, key: String, member: String) -> Answer<bool> {
         self.enter()?;
         allow!(self.writable(&key));
-        Ok(self
-            .store()
-            .set_remove(&key, &member)
-            .await
-            .map_err(Error::from))
+        let done = self.store().set_remove(&key, &member).await;
+        Ok(self.or_later(done, || Change::Remove { key, member }))
     }
 
     async fn set_contains(&mut self, key: String, member: String) -> Answer<bool> {

@@ -72,6 +72,9 @@ impl State {
             tracing::warn!(%error, "not everything could be carried over to redis");
             return;
         }
+        if self.deferred.make(redis).await.is_err() {
+            return;
+        }
         // After the revocations, so that no revoked session is carried over.
         self.emergency.resync(&self.revocations, redis).await;
     }

@@ -116,7 +116,7 @@ fn login<H: Host>(host: &H, change: &Change<'_>) -> bool {
 
 fn write_login<H: Host>(host: &H, new: &records::Login<'_>) -> Result<bool, Error> {
     let key = records::login_key(new.user_id);
-    let held = host.redis_get(&key)?;
+    let held = held(host, &key)?;
     let record = match Held::<LoginRecord>::read(held.as_deref(), new.user_id) {
         Held::Absent | Held::Own(_) => new.login_record(),
         Held::OfAnotherUser | Held::Foreign => return Ok(false),
@@ -132,7 +132,7 @@ fn write_session<H: Host>(
     let Some(key) = records::session_key(session_id) else {
         return Ok(false);
     };
-    let held = host.redis_get(&key)?;
+    let held = held(host, &key)?;
     let older = match Held::<SessionRecord>::read(held.as_deref(), new.user_id) {
         Held::Absent => None,
         Held::Own(older) => Some(older),
@@ -141,11 +141,21 @@ fn write_session<H: Host>(
     let Some(record) = new.session_record(session_id, older) else {
         return Ok(false);
     };
-    if !replace(host, &key, held.as_deref(), &record, SESSION_TTL)? {
-        return Ok(false);
+    let written = replace(host, &key, held.as_deref(), &record, SESSION_TTL);
+    if written == Ok(false) {
+        return written;
     }
     host.redis_set_add(&records::sessions_key(new.user_id), session_id, SESSION_TTL)?;
-    Ok(true)
+    written
+}
+
+/// What is under the key. Where nobody can be asked it counts as nothing: the write
+/// then fails too, and the host makes it later, if there is nothing by then.
+fn held<H: Host>(host: &H, key: &str) -> Result<Option<Vec<u8>>, Error> {
+    match host.redis_get(key) {
+        Err(Error::Unavailable) => Ok(None),
+        other => other,
+    }
 }
 
 /// Writes a record where nothing else was written since it was read.
@@ -194,28 +204,42 @@ fn refresh<H: Host>(host: &H, change: &Change<'_>) -> Result<(), Error> {
 }
 
 /// Deletes the records of the session, or of all of the user's, and what the main API
-/// remembers of them.
+/// remembers of them. It goes on after a failure: what the shared store misses of it
+/// the host makes later.
 fn end<H: Host>(host: &H, change: &Change<'_>) -> Result<(), Error> {
     let set = records::sessions_key(change.user_id);
+    let mut missed = None;
     let sessions = match change.session_id {
         Some(id) => vec![id.to_owned()],
-        None => all_sessions(host, change, &set)?,
+        None => all_sessions(host, change, &set).unwrap_or_else(|error| {
+            missed = Some(error);
+            session_of(change).map(str::to_owned).into_iter().collect()
+        }),
     };
     let hash = change.token.map(|token| token.token_sha256.as_str());
     let mut keys = vec![records::login_key(change.user_id)];
     keys.extend(records::cache_keys(change.user_id, hash));
-    keys.extend(own_keys(host, change.user_id, &sessions)?);
+    keys.extend(
+        own_keys(host, change.user_id, &sessions).unwrap_or_else(|error| {
+            missed = Some(error);
+            let named = sessions.iter();
+            named.filter_map(|id| records::session_key(id)).collect()
+        }),
+    );
     if change.session_id.is_none() {
         keys.push(set.clone());
     }
     for batch in keys.chunks(BATCH) {
-        host.redis_delete(batch)?;
+        if let Err(error) = host.redis_delete(batch) {
+            missed = Some(error);
+        }
     }
     match change.session_id.map(|id| host.redis_set_remove(&set, id)) {
         // What is not a set holds no session.
-        None | Some(Ok(_) | Err(Error::WrongType)) => Ok(()),
-        Some(Err(error)) => Err(error),
+        None | Some(Ok(_) | Err(Error::WrongType)) => {}
+        Some(Err(error)) => missed = Some(error),
     }
+    missed.map_or(Ok(()), Err)
 }
 
 /// The user's sessions, as far as anybody knows, and that of the user's token.

@@ -1,0 +1,251 @@
+//! Changes of logins that Redis missed while it was away: they are made in their
+//! order when it is back. Kept in memory only, because what must never be lost, a
+//! revocation, is in the journal. It does not judge what is changed.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::clock::Clock;
+use crate::store::{self, Condition, Store};
+
+/// Changes that may wait; then the oldest is dropped.
+const MAX_WAITING: usize = 4_096;
+/// A deletion or removal is pointless once all that it could hit has ended, seconds.
+const LAST: u32 = 86_400;
+
+/// One change of the shared store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Write a value where there is none; it ends `ttl` seconds after the change was wanted.
+    Create {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Vec<u8>,
+        /// Seconds.
+        ttl: u32,
+    },
+    /// Delete keys.
+    Delete(Vec<String>),
+    /// Add a member to a set that ends `ttl` seconds after the change was wanted.
+    Add {
+        /// The key of the set.
+        key: String,
+        /// The member.
+        member: String,
+        /// Seconds.
+        ttl: u32,
+    },
+    /// Remove a member of a set.
+    Remove {
+        /// The key of the set.
+        key: String,
+        /// The member.
+        member: String,
+    },
+}
+
+impl Change {
+    /// How long it is worth making, seconds.
+    fn lasts(&self) -> u32 {
+        match self {
+            Change::Create { ttl, .. } | Change::Add { ttl, .. } => *ttl,
+            Change::Delete(_) | Change::Remove { .. } => LAST,
+        }
+    }
+
+    /// `left`: what is left of its time, at least 1 s.
+    async fn make(&self, store: &dyn Store, left: u32) -> store::Result<()> {
+        match self {
+            Change::Create { key, value, .. } => {
+                store.set(key, value, left, Condition::IfAbsent).await?;
+            }
+            Change::Delete(keys) => {
+                store.delete(keys).await?;
+            }
+            Change::Add { key, member, .. } => {
+                store.set_add(key, member, left).await?;
+            }
+            Change::Remove { key, member } => {
+                store.set_remove(key, member).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The changes that wait, oldest first, each with the time when it was wanted.
+#[derive(Debug)]
+pub struct Deferred {
+    clock: Clock,
+    waiting: Mutex<VecDeque<(u64, Change)>>,
+    /// One repetition at a time, so that the order holds.
+    making: tokio::sync::Mutex<()>,
+}
+
+impl Deferred {
+    /// None waits.
+    pub fn new(clock: Clock) -> Deferred {
+        Deferred {
+            clock,
+            waiting: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Keeps a change that the store has just missed.
+    pub fn keep(&self, change: Change) {
+        let mut waiting = self.lock();
+        if waiting.len() >= MAX_WAITING {
+            waiting.pop_front();
+            tracing::error!(
+                "a change of a login was dropped: {MAX_WAITING} already wait for redis"
+            );
+        }
+        waiting.push_back((self.clock.now(), change));
+    }
+
+    /// Makes what waits.
+    ///
+    /// # Errors
+    /// The store could not be reached; the rest waits on.
+    pub async fn make(&self, store: &dyn Store) -> store::Result<()> {
+        let _only = self.making.lock().await;
+        loop {
+            let Some((wanted, change)) = self.lock().front().cloned() else {
+                return Ok(());
+            };
+            let waited = self.clock.now().saturating_sub(wanted);
+            let left = u64::from(change.lasts()).saturating_sub(waited);
+            if let Ok(left @ 1..) = u32::try_from(left) {
+                match change.make(store, left).await {
+                    Err(store::Error::Unavailable) => return Err(store::Error::Unavailable),
+                    // What another program keeps under the key is left alone.
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            // A full queue may have dropped it meanwhile.
+            let mut waiting = self.lock();
+            if waiting
+                .front()
+                .is_some_and(|(at, front)| *at == wanted && *front == change)
+            {
+                waiting.pop_front();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, Change)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::away::Away;
+    use crate::store::embedded::Embedded;
+    use crate::store::file::File;
+
+    struct Place {
+        _folder: tempfile::TempDir,
+        clock: Clock,
+        store: Embedded,
+        deferred: Deferred,
+    }
+
+    async fn place() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::fixed(1_000);
+        let file = Arc::new(File::open(&folder.path().join("x.redb"), clock.now()).unwrap());
+        let store = Embedded::open(file, clock.clone()).await.unwrap();
+        let deferred = Deferred::new(clock.clone());
+        Place {
+            _folder: folder,
+            clock,
+            store,
+            deferred,
+        }
+    }
+
+    fn create(key: &str) -> Change {
+        Change::Create {
+            key: key.to_owned(),
+            value: b"new".to_vec(),
+            ttl: 60,
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_are_made_in_their_order_and_once() {
+        let Place {
+            store, deferred, ..
+        } = place().await;
+        deferred.keep(create("a"));
+        deferred.keep(Change::Delete(vec!["a".to_owned()]));
+        deferred.keep(create("b"));
+        let (key, member) = ("set".to_owned(), "m".to_owned());
+        deferred.keep(Change::Add {
+            key: key.clone(),
+            member: member.clone(),
+            ttl: 60,
+        });
+        assert_eq!(deferred.make(&Away).await, Err(store::Error::Unavailable));
+        assert_eq!(store.get("b").await.unwrap(), None);
+        deferred.make(&store).await.unwrap();
+        assert_eq!(store.get("a").await.unwrap(), None);
+        assert_eq!(store.get("b").await.unwrap().as_deref(), Some(&b"new"[..]));
+        assert!(store.set_contains(&key, &member).await.unwrap());
+        deferred.keep(Change::Remove {
+            key: key.clone(),
+            member: member.clone(),
+        });
+        deferred.make(&store).await.unwrap();
+        assert!(!store.set_contains(&key, &member).await.unwrap());
+        store.delete(&["b".to_owned()]).await.unwrap();
+        deferred.make(&store).await.unwrap();
+        assert_eq!(store.get("b").await.unwrap(), None, "made once only");
+    }
+
+    #[tokio::test]
+    async fn what_is_there_stays_and_what_is_over_is_left_out() {
+        let Place {
+            clock,
+            store,
+            deferred,
+            ..
+        } = place().await;
+        store
+            .set("a", b"old", 600, Condition::Always)
+            .await
+            .unwrap();
+        deferred.keep(create("a"));
+        deferred.keep(create("b"));
+        deferred.make(&store).await.unwrap();
+        assert_eq!(store.get("a").await.unwrap().as_deref(), Some(&b"old"[..]));
+        deferred.keep(create("c"));
+        clock.set(1_060);
+        deferred.make(&store).await.unwrap();
+        assert_eq!(store.get("c").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_bounded_and_keeps_the_newest() {
+        let Place {
+            store, deferred, ..
+        } = place().await;
+        for number in 0..=MAX_WAITING {
+            deferred.keep(Change::Delete(vec![number.to_string()]));
+        }
+        store.set("0", b"x", 60, Condition::Always).await.unwrap();
+        store.set("1", b"x", 60, Condition::Always).await.unwrap();
+        deferred.make(&store).await.unwrap();
+        assert!(
+            store.get("0").await.unwrap().is_some(),
+            "the oldest was dropped"
+        );
+        assert_eq!(store.get("1").await.unwrap(), None);
+    }
+}
