@@ -192,7 +192,7 @@ impl Service {
     }
 
     /// One line and two metrics for each request. Neither the query nor any header is
-    /// written: both may hold tokens.
+    /// written, and of the path no long part: they may hold tokens.
     fn record(&self, parts: &Parts, id: &str, ending: &Ending, took: Duration) {
         let service = &self.service().name;
         let class = match ending.status.as_u16() {
@@ -211,12 +211,21 @@ impl Service {
             service = service.as_str(),
             revision = ending.revision.as_str(),
             method = parts.method.as_str(),
-            path = parts.uri.path(),
+            path = shown_path(parts.uri.path()),
             status = ending.status.as_u16(),
             ms = took.as_secs_f64() * 1e3,
             "request"
         );
     }
+}
+
+/// The path for the log. No path of a service has a part longer than 40 bytes; a
+/// credential that someone put there is cut.
+fn shown_path(path: &str) -> String {
+    let parts = path
+        .split('/')
+        .map(|part| if part.len() > 40 { "..." } else { part });
+    parts.take(16).collect::<Vec<_>>().join("/")
 }
 
 impl Handler for Arc<Service> {
@@ -313,6 +322,17 @@ fn finish(method: &Method, response: Response<Bytes>) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_token_in_a_path_is_shown() {
+        for path in ["/", "/health", "/api/v1/session/validate", "", "/ä/b"] {
+            assert_eq!(shown_path(path), path);
+        }
+        let token = "x".repeat(43);
+        assert_eq!(shown_path(&format!("/a/{token}/b")), "/a/.../b");
+        assert_eq!(shown_path(&"/a".repeat(100)).len(), "/a".repeat(15).len());
+    }
+
     #[test]
     fn only_plain_request_ids_are_kept() {
         let mut headers = HeaderMap::new();
