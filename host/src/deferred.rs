@@ -118,10 +118,10 @@ impl Deferred {
             let waited = self.clock.now().saturating_sub(wanted);
             let left = u64::from(change.lasts()).saturating_sub(waited);
             if let Ok(left @ 1..) = u32::try_from(left) {
-                match change.make(store, left).await {
-                    Err(store::Error::Unavailable) => return Err(store::Error::Unavailable),
-                    // What another program keeps under the key is left alone.
-                    Ok(()) | Err(_) => {}
+                // What another program keeps under the key is left alone: no other
+                // error counts.
+                if let Err(store::Error::Unavailable) = change.make(store, left).await {
+                    return Err(store::Error::Unavailable);
                 }
             }
             // A full queue may have dropped it meanwhile.
