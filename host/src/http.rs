@@ -98,12 +98,6 @@ impl Service {
         let body = self.read_body(parts, body).await?;
         let request = guest_request(parts, body, caller, service, id);
         let Answer { response, revision } = self.slot.handle(request, id).await.map_err(fault)?;
-        let response = response::convert(response, &self.service().limits).map_err(|error| {
-            let service = self.service().name.as_str();
-            counter!("lockgate_bad_answers_total", "service" => service.to_owned()).increment(1);
-            tracing::error!(service, revision, request_id = id, %error, "answer not sent");
-            Fault::BadAnswer
-        })?;
         Ok((response, revision))
     }
 
@@ -243,6 +237,7 @@ fn fault(refusal: Refusal) -> Fault {
         Refusal::Busy { retry_after } => Fault::Busy(Duration::from_secs(retry_after.into())),
         Refusal::Trapped => Fault::Trapped,
         Refusal::TimedOut => Fault::TimedOut,
+        Refusal::BadAnswer => Fault::BadAnswer,
     }
 }
 

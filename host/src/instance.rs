@@ -4,12 +4,14 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use wasmtime::Store;
 
 use crate::bindings::Plugin;
-use crate::bindings::lockgate::plugin::types::{Request, Response};
+use crate::bindings::lockgate::plugin::types::Request;
 use crate::engine::Engine;
 use crate::imports::{Context, HostCallLimit, Purpose, Scope};
+use crate::response::{self, BadResponse};
 use crate::revision::{Revision, one_line};
 use crate::sandbox::{self, HostData, Lines, Meter, Overrun};
 
@@ -31,6 +33,9 @@ pub enum Fault {
     /// The guest made too many host calls.
     #[error("the component made {0}")]
     HostCalls(String),
+    /// The guest's answer breaks HTTP's rules or its limits.
+    #[error("the component gave an answer that cannot be sent: {0}")]
+    BadAnswer(#[from] BadResponse),
     /// No place for another instance right now: not the component's fault.
     #[error("there is no room for another instance")]
     Crowded,
@@ -45,6 +50,7 @@ impl Fault {
             Fault::Cpu => "cpu",
             Fault::Wall => "wall",
             Fault::HostCalls(_) => "host_calls",
+            Fault::BadAnswer(_) => "bad_answer",
             Fault::Crowded => "crowded",
         }
     }
@@ -95,7 +101,7 @@ impl Instance {
         meter: Arc<Meter>,
         request_id: &str,
         request: &Request,
-    ) -> Result<Response, Fault> {
+    ) -> Result<http::Response<Bytes>, Fault> {
         self.begin(Purpose::Request, request_id, meter);
         let answer = self
             .plugin
@@ -103,7 +109,8 @@ impl Instance {
             .call_handle(&mut self.store, request)
             .await;
         self.end();
-        answer.map_err(|error| fault(&error, &self.store))
+        let answer = answer.map_err(|error| fault(&error, &self.store))?;
+        Ok(response::convert(answer, &self.revision.service().limits)?)
     }
 
     /// True if the last call began a host call that changes something.

@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub use outcome::{Answer, Refusal};
 pub use record::{Entry, Failure, Report, RevisionReport};
 
-use crate::bindings::lockgate::plugin::types::{Request, Response};
+use crate::bindings::lockgate::plugin::types::Request;
 use crate::config::{Limits, ServiceConfig};
 use crate::engine::Engine;
 use crate::imports::Scope;
@@ -343,11 +343,11 @@ struct Call {
 }
 
 enum Attempt {
-    Answered(Response),
+    Answered(http::Response<Bytes>),
     Failed { fault: Fault, wrote: bool },
 }
 
-fn answer(response: Response, loaded: &Loaded) -> Answer {
+fn answer(response: http::Response<Bytes>, loaded: &Loaded) -> Answer {
     Answer {
         response,
         revision: loaded.revision().short_digest().to_owned(),

@@ -35,8 +35,8 @@ impl Probe {
         self
     }
 
-    /// What every request does: `answers_`, `traps___`, `loops___`, `writes__` or
-    /// `reads___` (and traps then) or `errors__`.
+    /// What every request does: `answers_`, `traps___`, `loops___`, `invalid_`,
+    /// `errors__`, or `writes__` or `reads___` (and traps then).
     pub fn handle(mut self, conduct: &str) -> Self {
         self.set("handle=", conduct);
         self

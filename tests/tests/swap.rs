@@ -136,6 +136,16 @@ async fn a_loop_on_the_new_revision_is_answered_by_the_previous_one() {
 }
 
 #[tokio::test]
+async fn an_answer_that_cannot_be_sent_is_replaced_by_the_previous_ones() {
+    let host = host().await;
+    host.swap(HERE, &Probe::version(2).handle("invalid_").bytes())
+        .await;
+    for _ in 0..10 {
+        assert_eq!(answered(&host).await, version_text(1));
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_has_written_is_not_run_again() {
     let redis = RedisServer::start().await;
     let folder = component::folder();

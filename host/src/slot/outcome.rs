@@ -1,6 +1,7 @@
 //! What comes of a request in a slot: the component's answer, or why there is none.
 
-use crate::bindings::lockgate::plugin::types::Response;
+use bytes::Bytes;
+
 use crate::instance::Fault;
 
 /// Why there is no answer of the component.
@@ -21,6 +22,9 @@ pub enum Refusal {
     /// The component ran past a limit, and so did a second run where there was one.
     #[error("the component ran past its limits")]
     TimedOut,
+    /// The component's answer cannot be sent, nor that of a second run where there was one.
+    #[error("the component gave an answer that cannot be sent")]
+    BadAnswer,
 }
 
 /// There is no place; one is likely to be free in a second.
@@ -31,16 +35,17 @@ impl From<Fault> for Refusal {
         match fault {
             Fault::Cpu | Fault::Wall => Refusal::TimedOut,
             Fault::Trap(_) | Fault::Memory(_) | Fault::HostCalls(_) => Refusal::Trapped,
+            Fault::BadAnswer(_) => Refusal::BadAnswer,
             Fault::Crowded => BUSY,
         }
     }
 }
 
-/// A component's answer, not yet checked against HTTP's rules.
+/// A component's answer that can be sent.
 #[derive(Debug)]
 pub struct Answer {
-    /// As the component gave it.
-    pub response: Response,
+    /// Checked against HTTP's rules and the component's limits.
+    pub response: http::Response<Bytes>,
     /// Short digest of the revision that answered.
     pub revision: String,
 }

@@ -26,6 +26,7 @@ impl Handler for Probe {
                 misbehave::read(&request);
                 misbehave::trap()
             }
+            "invalid_" => misbehave::text(999, "no such status"),
             "errors__" => misbehave::text(500, "the mark says so"),
             _ => misbehave::answer(&request),
         }
