@@ -69,6 +69,14 @@ struct Shelf {
     touched: BTreeSet<u32>,
 }
 
+impl Shelf {
+    /// Users whose record has ended.
+    fn ended(&self, now: u64) -> Vec<u32> {
+        let ended = self.records.values().filter(|record| !record.live(now));
+        ended.map(|record| record.user_id).collect()
+    }
+}
+
 /// The records of this process.
 #[derive(Debug)]
 pub struct Emergency {
@@ -320,12 +328,7 @@ impl Emergency {
         let guard = self.changes.lock().await;
         let (ended, touched) = {
             let mut shelf = self.shelf();
-            let ended: Vec<u32> = shelf
-                .records
-                .values()
-                .filter(|record| !record.live(now))
-                .map(|record| record.user_id)
-                .collect();
+            let ended = shelf.ended(now);
             let touched = std::mem::take(&mut shelf.touched);
             let touched: Vec<Record> = touched
                 .iter()

@@ -27,12 +27,7 @@ impl Emergency {
         if shelf.records.len() < MAX_RECORDS || shelf.records.contains_key(&user_id) {
             return Vec::new();
         }
-        let ended: Vec<u32> = shelf
-            .records
-            .values()
-            .filter(|record| !record.live(now))
-            .map(|record| record.user_id)
-            .collect();
+        let ended = shelf.ended(now);
         if !ended.is_empty() {
             self.counts
                 .expired
