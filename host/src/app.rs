@@ -60,7 +60,7 @@ async fn run(mut config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let engine = Engine::new(config.services.iter().map(|service| &service.limits))?;
     let state = State::open(config.clone()).await?;
-    let loader = Arc::new(Loader::new(engine, open_cache(&config)));
+    let loader = Arc::new(Loader::new(engine, open_cache(&config), config.probation));
     let slots = slots(&config, &state, &loader);
     let stop = CancellationToken::new();
     let places = tokio::select! {

@@ -87,6 +87,11 @@ impl Pool {
     pub fn discard(self: &Arc<Self>, instance: Instance) {
         drop(instance);
         self.alive.fetch_sub(1, Ordering::Relaxed);
+        self.refill();
+    }
+
+    /// Starts one instance in the background if too few are there.
+    fn refill(self: &Arc<Self>) {
         if !self.wants_more() {
             return;
         }
@@ -109,6 +114,12 @@ impl Pool {
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         self.clear();
+    }
+
+    /// Takes back [`Pool::retire`]: instances are kept again.
+    pub fn revive(self: &Arc<Self>) {
+        self.retired.store(false, Ordering::Release);
+        self.refill();
     }
 
     fn clear(&self) {

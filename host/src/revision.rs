@@ -94,6 +94,9 @@ pub enum LoadError {
     /// The compiler refused it.
     #[error("the component does not compile: {0}")]
     Compile(String),
+    /// It failed its trial before.
+    #[error("this file was rolled back and is not tried again until it changes: {0}")]
+    RolledBack(String),
     /// Its own self-test found something.
     #[error("the component's self-test says: {0}")]
     SelfTest(String),

@@ -3,31 +3,34 @@
 //! requests and responses as values, not connections.
 
 mod admission;
+mod loader;
 mod outcome;
+mod probation;
 mod record;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
+pub use loader::Loader;
 pub use outcome::{Answer, Refusal};
 pub use record::{Entry, Failure, Report, RevisionReport};
 
 use crate::bindings::lockgate::plugin::types::Request;
 use crate::config::{Limits, ServiceConfig};
-use crate::engine::Engine;
 use crate::imports::Scope;
-use crate::instance::{self, Fault, patient_meter};
-use crate::lane;
+use crate::instance::Fault;
 use crate::pool::Pool;
-use crate::revision::{Cache, LoadError, Revision};
+use crate::revision::{self, LoadError, Revision};
 use crate::sandbox::Meter;
 use admission::Admission;
 use outcome::BUSY;
+use probation::{Probation, Verdict};
 use record::Record;
 
 /// Past its own deadline a call gets this long to notice; then the answer goes out
@@ -43,6 +46,7 @@ struct Loaded {
     pool: Arc<Pool>,
     /// It has answered a request without a fault.
     good: AtomicBool,
+    trial: Probation,
 }
 
 impl Loaded {
@@ -59,24 +63,6 @@ impl std::fmt::Debug for Slot {
     }
 }
 
-/// What turns bytes into revisions; shared by all slots.
-pub struct Loader {
-    engine: Arc<Engine>,
-    cache: Option<Cache>,
-    compiling: tokio::sync::Semaphore,
-}
-
-impl Loader {
-    /// Without a cache every start compiles everything.
-    pub fn new(engine: Arc<Engine>, cache: Option<Cache>) -> Loader {
-        Loader {
-            engine,
-            cache,
-            compiling: tokio::sync::Semaphore::new(2),
-        }
-    }
-}
-
 /// One service of this process.
 pub struct Slot {
     service: Arc<ServiceConfig>,
@@ -88,6 +74,8 @@ pub struct Slot {
     record: Record,
     numbers: AtomicU64,
     loading: tokio::sync::Mutex<()>,
+    /// Digests that failed their trial, and why. Held while the two pointers change.
+    rolled_back: Mutex<HashMap<String, String>>,
 }
 
 impl Slot {
@@ -100,6 +88,7 @@ impl Slot {
             previous: ArcSwapOption::empty(),
             numbers: AtomicU64::new(0),
             loading: tokio::sync::Mutex::new(()),
+            rolled_back: Mutex::default(),
             service,
             scope,
             loader,
@@ -160,13 +149,21 @@ impl Slot {
     pub async fn load(&self, bytes: Bytes) -> Result<(), LoadError> {
         let _one_at_a_time = self.loading.lock().await;
         let began = Instant::now();
-        let pool = self.prepare(bytes).await?;
+        let known = self.rolled_back().get(&revision::digest(&bytes)).cloned();
+        if let Some(why) = known {
+            return Err(LoadError::RolledBack(why));
+        }
+        let pool = self
+            .loader
+            .prepare(&self.service, &self.scope, bytes)
+            .await?;
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let (digest, size) = (pool.revision().digest().to_owned(), pool.revision().size());
         self.swap(Arc::new(Loaded {
             number,
             pool,
             good: AtomicBool::new(false),
+            trial: Probation::new(self.loader.probation(), Instant::now()),
         }));
         self.record.loaded(number, &digest);
         self.count_swap("ok");
@@ -182,55 +179,64 @@ impl Slot {
         Ok(())
     }
 
-    async fn prepare(&self, bytes: Bytes) -> Result<Arc<Pool>, LoadError> {
-        let gone = || LoadError::Start("the compiler gave up or the host is stopping".to_owned());
-        let permit = self.loader.compiling.acquire().await.map_err(|_| gone())?;
-        let (loader, service) = (self.loader.clone(), self.service.clone());
-        let loading = lane::compute(move || {
-            Revision::load(&loader.engine, service, &bytes, loader.cache.as_ref())
-        });
-        let revision = Arc::new(loading.await.ok_or_else(gone)??);
-        drop(permit);
-        self.self_test(&revision).await?;
-        let engine = self.loader.engine.clone();
-        let pool = Pool::new(engine.clone(), revision, self.scope.clone());
-        let warming = pool.clone();
-        let meter = patient_meter(pool.revision());
-        let warm = engine
-            .lane()
-            .run(meter, async move { warming.warm_up().await })
-            .await;
-        warm.unwrap_or(Ok(()))
-            .map_err(|fault| LoadError::Start(fault.to_string()))?;
-        Ok(pool)
-    }
-
-    async fn self_test(&self, revision: &Arc<Revision>) -> Result<(), LoadError> {
-        let meter = patient_meter(revision);
-        let (engine, revision, scope) = (
-            self.loader.engine.clone(),
-            revision.clone(),
-            self.scope.clone(),
-        );
-        let on_lane = meter.clone();
-        let call = async move { instance::self_test(&engine, revision, scope, meter).await };
-        match self.loader.engine.lane().run(on_lane, call).await {
-            Some(Ok(findings)) if findings.is_empty() => Ok(()),
-            Some(Ok(findings)) => Err(LoadError::SelfTest(shown(&findings))),
-            Some(Err(fault)) => Err(LoadError::Start(format!("in its self-test {fault}"))),
-            None => Err(LoadError::Start("the host is stopping".to_owned())),
-        }
-    }
-
     /// New requests see the new revision at once; started ones end on the old one,
     /// which they hold. The old one stays as the last good one if it ever answered.
     fn swap(&self, new: Arc<Loaded>) {
+        let _one_writer = self.rolled_back();
         if let Some(old) = self.current.swap(Some(new)) {
             old.pool.retire();
             if old.good.load(Ordering::Relaxed) || self.previous.load().is_none() {
                 self.previous.store(Some(old));
             }
         }
+    }
+
+    /// Counts a request of a revision on trial; too many failures bring back the
+    /// revision before it, if there is one.
+    fn judge(&self, loaded: &Arc<Loaded>, failed: bool) {
+        let Verdict::Failed { failures, requests } = loaded.trial.note(failed, Instant::now())
+        else {
+            return;
+        };
+        let why = format!("it failed {failures} of its first {requests} requests");
+        self.roll_back(loaded, &why);
+    }
+
+    /// Brings back the previous revision in place of `failed`, unless that serves no
+    /// longer or there is none.
+    fn roll_back(&self, failed: &Arc<Loaded>, why: &str) {
+        let mut rolled_back = self.rolled_back();
+        let serves = self.current.load_full();
+        if !serves.is_some_and(|serving| Arc::ptr_eq(&serving, failed)) {
+            return;
+        }
+        let Some(previous) = self.previous.swap(None) else {
+            return;
+        };
+        previous.pool.revive();
+        let (number, kept) = (previous.number, previous.revision().digest().to_owned());
+        self.current.store(Some(previous));
+        failed.pool.retire();
+        let digest = failed.revision().digest();
+        rolled_back.insert(digest.to_owned(), why.to_owned());
+        drop(rolled_back);
+        let message = format!("rolled back to revision {number}: {why}");
+        self.record.rolled_back(number, digest, &message);
+        self.count_swap("rolled_back");
+        tracing::error!(
+            service = self.service.name,
+            digest,
+            number,
+            kept,
+            why,
+            "component rolled back"
+        );
+    }
+
+    fn rolled_back(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.rolled_back
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers one request, if need be by a second run on the previous good revision.
@@ -253,15 +259,21 @@ impl Slot {
         let began = Instant::now();
         let (fault, wrote) = match self.attempt(&current, &call, limits.wall).await {
             Attempt::Answered(response) => {
-                current.good.store(true, Ordering::Relaxed);
+                let failed = response.status().is_server_error();
+                if !failed {
+                    current.good.store(true, Ordering::Relaxed);
+                }
+                self.judge(&current, failed);
                 return Ok(answer(response, &current));
             }
             Attempt::Failed { fault, wrote } => (fault, wrote),
         };
         self.note_fault(&current, &call, &fault);
-        let previous = self
-            .previous
-            .load_full()
+        let previous = self.previous.load_full();
+        if fault != Fault::Crowded {
+            self.judge(&current, true);
+        }
+        let previous = previous
             .filter(|_| fault != Fault::Crowded && may_run_again(&call.request.method, wrote));
         let (Some(previous), Some(left)) = (previous, time_left(limits, began.elapsed())) else {
             return Err(fault.into());
@@ -307,7 +319,7 @@ impl Slot {
                 }
             }
         };
-        let lane = self.loader.engine.lane();
+        let lane = self.loader.engine().lane();
         match tokio::time::timeout(wall + SLACK, lane.run(on_lane, running)).await {
             Ok(Some(attempt)) => attempt,
             // Whether it has written is not known.
@@ -365,16 +377,6 @@ fn time_left(limits: &Limits, spent: Duration) -> Option<Duration> {
     let all = limits.wall + Duration::from_millis(500) - SLACK;
     let left = all.checked_sub(spent)?;
     (left >= WORTH_A_RUN).then(|| left.min(limits.wall))
-}
-
-fn shown(findings: &[String]) -> String {
-    let all = findings
-        .iter()
-        .take(5)
-        .map(|f| f.chars().take(200).collect::<String>());
-    all.collect::<Vec<_>>()
-        .join("; ")
-        .replace(|c: char| c.is_control(), " ")
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::services::{SERVICES, at_least, services};
-use super::{Config, ConfigError, Fallback, Jwt, Log, PeerConfig, Redis, Reload, Server, file};
+use super::{
+    Config, ConfigError, Fallback, Jwt, Log, PeerConfig, Probation, Redis, Reload, Server, file,
+};
 
 /// Fills what the file and the environment left open, and checks the rest.
 pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
@@ -32,6 +34,11 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
         reload: Reload {
             poll: Duration::from_millis(at_least("reload.poll_ms", file.reload.poll_ms, 2000, 50)?),
             settle: Duration::from_millis(file.reload.settle_ms.unwrap_or(250)),
+        },
+        probation: Probation {
+            requests: file.probation.requests.unwrap_or(100),
+            time: Duration::from_secs(file.probation.seconds.unwrap_or(60)),
+            failures: at_least("probation.failures", file.probation.failures, 5, 1)?,
         },
         redis: redis(&file.redis)?,
         jwt: jwt(&file.jwt),

@@ -42,6 +42,7 @@ pub(super) struct File {
     pub(super) log: Log,
     pub(super) server: Server,
     pub(super) reload: Reload,
+    pub(super) probation: Probation,
     pub(super) redis: Redis,
     pub(super) database: Database,
     pub(super) jwt: Jwt,
@@ -73,6 +74,14 @@ pub(super) struct Server {
 pub(super) struct Reload {
     pub(super) poll_ms: Option<u64>,
     pub(super) settle_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Probation {
+    pub(super) requests: Option<u32>,
+    pub(super) seconds: Option<u64>,
+    pub(super) failures: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]

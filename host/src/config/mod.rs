@@ -35,6 +35,8 @@ pub struct Config {
     pub server: Server,
     /// How the plugin folder is watched.
     pub reload: Reload,
+    /// The trial of a new revision.
+    pub probation: Probation,
     /// The shared store; none means the embedded one.
     pub redis: Option<Redis>,
     /// Where keys come from and what tokens may be.
@@ -243,6 +245,17 @@ pub struct Reload {
     pub poll: Duration,
     /// A file must not have changed for this long.
     pub settle: Duration,
+}
+
+/// How long a new revision is on trial, and what ends the trial badly.
+#[derive(Debug, Clone, Copy)]
+pub struct Probation {
+    /// Requests that it must have had.
+    pub requests: u32,
+    /// Time that must have passed.
+    pub time: Duration,
+    /// Traps, overruns and 5xx answers that bring the previous revision back.
+    pub failures: u32,
 }
 
 /// The shared store.

@@ -12,11 +12,11 @@ const KEEP: usize = 20;
 pub struct Entry {
     /// When.
     pub at: SystemTime,
-    /// Number of the revision that was swapped in; none for a failure.
+    /// Number of the revision that serves since then; none if that did not change.
     pub number: Option<u64>,
     /// SHA-256 of the file, if it was read.
     pub digest: Option<String>,
-    /// Why it was not swapped in.
+    /// Why it was not swapped in, or not kept.
     pub error: Option<String>,
 }
 
@@ -87,6 +87,23 @@ impl Record {
         inner.push(Entry {
             at,
             number: None,
+            digest,
+            error: Some(message.to_owned()),
+        });
+    }
+
+    /// The revision `number` came back because the one with `digest` failed its trial.
+    pub(super) fn rolled_back(&self, number: u64, digest: &str, message: &str) {
+        let mut inner = self.lock();
+        let (at, digest) = (SystemTime::now(), Some(digest.to_owned()));
+        inner.failure = Some(Failure {
+            at,
+            digest: digest.clone(),
+            message: message.to_owned(),
+        });
+        inner.push(Entry {
+            at,
+            number: Some(number),
             digest,
             error: Some(message.to_owned()),
         });

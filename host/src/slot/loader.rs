@@ -1,0 +1,100 @@
+//! From a file's bytes to a pool of instances that may serve: the steps of a swap that
+//! change nothing yet. Shared by all slots; it knows none of them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::config::{self, ServiceConfig};
+use crate::engine::Engine;
+use crate::imports::Scope;
+use crate::instance::{self, patient_meter};
+use crate::lane;
+use crate::pool::Pool;
+use crate::revision::{Cache, LoadError, Revision};
+
+/// What turns bytes into revisions; shared by all slots.
+pub struct Loader {
+    engine: Arc<Engine>,
+    cache: Option<Cache>,
+    compiling: tokio::sync::Semaphore,
+    probation: config::Probation,
+}
+
+impl Loader {
+    /// Without a cache every start compiles everything.
+    pub fn new(engine: Arc<Engine>, cache: Option<Cache>, probation: config::Probation) -> Loader {
+        Loader {
+            engine,
+            cache,
+            compiling: tokio::sync::Semaphore::new(2),
+            probation,
+        }
+    }
+
+    /// Where instances live and calls run.
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// How long a new revision is on trial.
+    pub(super) fn probation(&self) -> config::Probation {
+        self.probation
+    }
+
+    /// From a file to a revision that passed its self-test and has instances ready.
+    pub(super) async fn prepare(
+        self: &Arc<Self>,
+        service: &Arc<ServiceConfig>,
+        scope: &Arc<Scope>,
+        bytes: Bytes,
+    ) -> Result<Arc<Pool>, LoadError> {
+        let gone = || LoadError::Start("the compiler gave up or the host is stopping".to_owned());
+        let permit = self.compiling.acquire().await.map_err(|_| gone())?;
+        let (loader, service) = (self.clone(), service.clone());
+        let loading = lane::compute(move || {
+            Revision::load(&loader.engine, service, &bytes, loader.cache.as_ref())
+        });
+        let revision = Arc::new(loading.await.ok_or_else(gone)??);
+        drop(permit);
+        self.self_test(&revision, scope).await?;
+        let engine = self.engine.clone();
+        let pool = Pool::new(engine.clone(), revision, scope.clone());
+        let warming = pool.clone();
+        let meter = patient_meter(pool.revision());
+        let warm = engine
+            .lane()
+            .run(meter, async move { warming.warm_up().await })
+            .await;
+        warm.unwrap_or(Ok(()))
+            .map_err(|fault| LoadError::Start(fault.to_string()))?;
+        Ok(pool)
+    }
+
+    async fn self_test(
+        &self,
+        revision: &Arc<Revision>,
+        scope: &Arc<Scope>,
+    ) -> Result<(), LoadError> {
+        let meter = patient_meter(revision);
+        let (engine, revision, scope) = (self.engine.clone(), revision.clone(), scope.clone());
+        let on_lane = meter.clone();
+        let call = async move { instance::self_test(&engine, revision, scope, meter).await };
+        match self.engine.lane().run(on_lane, call).await {
+            Some(Ok(findings)) if findings.is_empty() => Ok(()),
+            Some(Ok(findings)) => Err(LoadError::SelfTest(shown(&findings))),
+            Some(Err(fault)) => Err(LoadError::Start(format!("in its self-test {fault}"))),
+            None => Err(LoadError::Start("the host is stopping".to_owned())),
+        }
+    }
+}
+
+fn shown(findings: &[String]) -> String {
+    let all = findings
+        .iter()
+        .take(5)
+        .map(|f| f.chars().take(200).collect::<String>());
+    all.collect::<Vec<_>>()
+        .join("; ")
+        .replace(|c: char| c.is_control(), " ")
+}
