@@ -154,7 +154,9 @@ fn serve_all(
 fn slots(config: &Config, state: &Arc<State>, loader: &Arc<Loader>) -> Vec<Arc<Slot>> {
     let slot = |service: &ServiceConfig| {
         let scope = Arc::new(Scope::new(service, state.clone()));
-        Arc::new(Slot::new(Arc::new(service.clone()), scope, loader.clone()))
+        let folder = config.data_dir.join("revisions").join(&service.name);
+        let service = Arc::new(service.clone());
+        Arc::new(Slot::new(service, scope, loader.clone(), folder))
     };
     config.services.iter().map(slot).collect()
 }

@@ -7,10 +7,12 @@ mod loader;
 mod outcome;
 mod probation;
 mod record;
+mod shelf;
+mod swap;
 
-use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -30,8 +32,9 @@ use crate::revision::{self, LoadError, Revision};
 use crate::sandbox::Meter;
 use admission::Admission;
 use outcome::BUSY;
-use probation::{Probation, Verdict};
+use probation::Probation;
 use record::Record;
+use shelf::Shelf;
 
 /// Past its own deadline a call gets this long to notice; then the answer goes out
 /// and the call ends on the slow lane.
@@ -46,6 +49,8 @@ struct Loaded {
     pool: Arc<Pool>,
     /// It has answered a request without a fault.
     good: AtomicBool,
+    /// The file, until it is kept.
+    bytes: Mutex<Option<Bytes>>,
     trial: Probation,
 }
 
@@ -74,13 +79,19 @@ pub struct Slot {
     record: Record,
     numbers: AtomicU64,
     loading: tokio::sync::Mutex<()>,
-    /// Digests that failed their trial, and why. Held while the two pointers change.
-    rolled_back: Mutex<HashMap<String, String>>,
+    /// Held while the two pointers change.
+    writer: Mutex<()>,
+    shelf: Arc<Shelf>,
 }
 
 impl Slot {
-    /// An empty slot.
-    pub fn new(service: Arc<ServiceConfig>, scope: Arc<Scope>, loader: Arc<Loader>) -> Slot {
+    /// An empty slot that remembers its good revisions in `folder`.
+    pub fn new(
+        service: Arc<ServiceConfig>,
+        scope: Arc<Scope>,
+        loader: Arc<Loader>,
+        folder: PathBuf,
+    ) -> Slot {
         Slot {
             admission: Admission::new(service.limits.in_flight, service.limits.queue),
             record: Record::default(),
@@ -88,7 +99,8 @@ impl Slot {
             previous: ArcSwapOption::empty(),
             numbers: AtomicU64::new(0),
             loading: tokio::sync::Mutex::new(()),
-            rolled_back: Mutex::default(),
+            writer: Mutex::default(),
+            shelf: Arc::new(Shelf::open(folder)),
             service,
             scope,
             loader,
@@ -149,13 +161,13 @@ impl Slot {
     pub async fn load(&self, bytes: Bytes) -> Result<(), LoadError> {
         let _one_at_a_time = self.loading.lock().await;
         let began = Instant::now();
-        let known = self.rolled_back().get(&revision::digest(&bytes)).cloned();
+        let known = self.shelf.why_failed(&revision::digest(&bytes));
         if let Some(why) = known {
             return Err(LoadError::RolledBack(why));
         }
         let pool = self
             .loader
-            .prepare(&self.service, &self.scope, bytes)
+            .prepare(&self.service, &self.scope, bytes.clone())
             .await?;
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let (digest, size) = (pool.revision().digest().to_owned(), pool.revision().size());
@@ -163,6 +175,7 @@ impl Slot {
             number,
             pool,
             good: AtomicBool::new(false),
+            bytes: Mutex::new(Some(bytes)),
             trial: Probation::new(self.loader.probation(), Instant::now()),
         }));
         self.record.loaded(number, &digest);
@@ -179,64 +192,19 @@ impl Slot {
         Ok(())
     }
 
-    /// New requests see the new revision at once; started ones end on the old one,
-    /// which they hold. The old one stays as the last good one if it ever answered.
-    fn swap(&self, new: Arc<Loaded>) {
-        let _one_writer = self.rolled_back();
-        if let Some(old) = self.current.swap(Some(new)) {
-            old.pool.retire();
-            if old.good.load(Ordering::Relaxed) || self.previous.load().is_none() {
-                self.previous.store(Some(old));
+    /// Loads the last good revision that an earlier process kept, for a start with a
+    /// file that does not load.
+    pub async fn load_last_good(&self) {
+        let shelf = self.shelf.clone();
+        let kept = tokio::task::spawn_blocking(move || shelf.good()).await;
+        for bytes in kept.unwrap_or_default() {
+            match self.load(bytes).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(service = self.service.name, %error, "a kept revision does not load")
+                }
             }
         }
-    }
-
-    /// Counts a request of a revision on trial; too many failures bring back the
-    /// revision before it, if there is one.
-    fn judge(&self, loaded: &Arc<Loaded>, failed: bool) {
-        let Verdict::Failed { failures, requests } = loaded.trial.note(failed, Instant::now())
-        else {
-            return;
-        };
-        let why = format!("it failed {failures} of its first {requests} requests");
-        self.roll_back(loaded, &why);
-    }
-
-    /// Brings back the previous revision in place of `failed`, unless that serves no
-    /// longer or there is none.
-    fn roll_back(&self, failed: &Arc<Loaded>, why: &str) {
-        let mut rolled_back = self.rolled_back();
-        let serves = self.current.load_full();
-        if !serves.is_some_and(|serving| Arc::ptr_eq(&serving, failed)) {
-            return;
-        }
-        let Some(previous) = self.previous.swap(None) else {
-            return;
-        };
-        previous.pool.revive();
-        let (number, kept) = (previous.number, previous.revision().digest().to_owned());
-        self.current.store(Some(previous));
-        failed.pool.retire();
-        let digest = failed.revision().digest();
-        rolled_back.insert(digest.to_owned(), why.to_owned());
-        drop(rolled_back);
-        let message = format!("rolled back to revision {number}: {why}");
-        self.record.rolled_back(number, digest, &message);
-        self.count_swap("rolled_back");
-        tracing::error!(
-            service = self.service.name,
-            digest,
-            number,
-            kept,
-            why,
-            "component rolled back"
-        );
-    }
-
-    fn rolled_back(&self) -> MutexGuard<'_, HashMap<String, String>> {
-        self.rolled_back
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers one request, if need be by a second run on the previous good revision.
@@ -261,7 +229,7 @@ impl Slot {
             Attempt::Answered(response) => {
                 let failed = response.status().is_server_error();
                 if !failed {
-                    current.good.store(true, Ordering::Relaxed);
+                    self.note_good(&current);
                 }
                 self.judge(&current, failed);
                 return Ok(answer(response, &current));

@@ -164,6 +164,9 @@ impl Place {
         if unchanged {
             self.slot.note_unchanged();
         } else if let Err(error) = self.slot.load(contents).await {
+            if !self.slot.is_ready() {
+                self.slot.load_last_good().await;
+            }
             self.slot.note_failure(Some(&digest), &error.to_string());
         }
     }

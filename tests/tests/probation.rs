@@ -128,3 +128,72 @@ async fn the_first_revision_stays_because_there_is_none_before_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_restart_neither_forgets_a_roll_back_nor_the_last_good_revision() {
+    let mut host = host("[probation]\nfailures = 2").await;
+    let bad = Probe::version(2).handle("traps___").bytes();
+    host.swap(HERE, &bad).await;
+    for _ in 0..2 {
+        assert_eq!(answered(&host).await, version_text(1));
+    }
+    wait_rolled_back(&host, &Probe::version(1).bytes()).await;
+    // The bad file still lies in the folder.
+    for stop_hard in [false, true] {
+        kept(&host, 1).await;
+        if stop_hard {
+            host.kill().await;
+        } else {
+            host.stop().await;
+        }
+        host.start_again().await;
+        assert_eq!(answered(&host).await, version_text(1));
+        let report = host.plugin_report(HERE).await;
+        assert_eq!(report.digest, digest(&Probe::version(1).bytes()));
+        let error = report.last_error.expect("it says why");
+        assert!(error.contains("not tried again"), "{error}");
+    }
+    host.swap(HERE, &Probe::version(3).bytes()).await;
+    assert_eq!(answered(&host).await, version_text(3));
+}
+
+#[tokio::test]
+async fn a_start_with_a_broken_file_serves_the_last_good_revision() {
+    let mut host = host("").await;
+    kept(&host, 1).await;
+    host.stop().await;
+    host.install(HERE, b"not a component");
+    host.start_again().await;
+    assert_eq!(answered(&host).await, version_text(1));
+    let report = host.plugin_report(HERE).await;
+    assert!(report.last_error.is_some(), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_kept_revision_is_not_served() {
+    let mut host = host("").await;
+    let file = kept(&host, 1).await;
+    host.stop().await;
+    std::fs::write(file, b"\0asm damaged").unwrap();
+    host.install(HERE, b"not a component");
+    host.start_again_unready().await;
+    host.get(HERE, "/version").send().await.expect(503);
+    host.swap(HERE, &Probe::version(2).bytes()).await;
+    assert_eq!(answered(&host).await, version_text(2));
+}
+
+/// Waits until the probe of this version is kept for a restart; gives its file.
+async fn kept(host: &Host, version: u32) -> std::path::PathBuf {
+    let digest = digest(&Probe::version(version).bytes());
+    let folder = host.data_dir().join("revisions").join(HERE.name());
+    eventually("the revision is kept", async || {
+        let known = std::fs::read_to_string(folder.join("known.json")).unwrap_or_default();
+        if known.contains(&digest) {
+            Ok(())
+        } else {
+            Err(known)
+        }
+    })
+    .await;
+    folder.join(format!("{digest}.wasm"))
+}
