@@ -1,6 +1,8 @@
-//! The admin listener: what runs, since when, and why something does not. It only
-//! reads, and it answers only to names that are its own, so that a web page cannot
+//! The admin listener: what runs, since when, and why something does not. What changes
+//! anything needs its bearer token, and it answers only to names that are its own, so that a web page cannot
 //! reach it through a browser on the same machine (DNS rebinding).
+
+mod token;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,10 +10,10 @@ use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State as Shared};
+use axum::extract::{Path, Request, State as Shared};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
@@ -21,6 +23,8 @@ use serde::Serialize;
 
 use hyper::body::Incoming;
 use tower::ServiceExt;
+
+pub use token::Token;
 
 use crate::respond::{self, Fault};
 use crate::server::Handler;
@@ -35,6 +39,8 @@ pub struct Admin {
     pub metrics: PrometheusHandle,
     /// The address that this listener was told to bind to.
     pub address: SocketAddr,
+    /// What a caller must send to change anything.
+    pub token: Token,
 }
 
 /// The admin listener's answers, for the accept loop.
@@ -134,23 +140,27 @@ struct Condition {
 
 /// Sets up the routes of the admin listener.
 pub fn answers(admin: Admin) -> Answers {
-    let address = admin.address;
+    let (address, token) = (admin.address, admin.token.clone());
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/plugins", get(plugins))
+        .route(
+            "/plugins/{service}/rollback",
+            post(roll_back).fallback(async || fault(&Fault::MethodNotAllowed("POST"))),
+        )
         .fallback(async || fault(&Fault::NotFound))
         .method_not_allowed_fallback(async || fault(&Fault::MethodNotAllowed("GET, HEAD")))
-        .layer(middleware::from_fn(
-            move |request: Request, next: Next| async move {
-                if is_own_name(&request, address) {
-                    next.run(request).await
-                } else {
-                    fault(&Fault::ForeignHost)
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            let refusal = refusal(&request, address, &token);
+            async move {
+                match refusal {
+                    None => next.run(request).await,
+                    Some(refusal) => fault(&refusal),
                 }
-            },
-        ))
+            }
+        }))
         .with_state(admin);
     Answers(router)
 }
@@ -200,6 +210,30 @@ async fn plugins(Shared(admin): Shared<Admin>) -> Response {
         plugins: entries.collect(),
     };
     sent(respond::json(StatusCode::OK, &body))
+}
+
+/// Brings back the revision before the one that serves, and shows what serves then.
+async fn roll_back(Shared(admin): Shared<Admin>, Path(service): Path<String>) -> Response {
+    let found = admin
+        .services
+        .iter()
+        .find(|(slot, _)| slot.service().name == service);
+    let Some((slot, address)) = found else {
+        return fault(&Fault::NotFound);
+    };
+    if !slot.roll_back_by_hand() {
+        return fault(&Fault::NoPrevious);
+    }
+    sent(respond::json(StatusCode::OK, &Entry::new(slot, *address)))
+}
+
+/// Why a request goes no further. Whoever can reach a loopback address may read.
+fn refusal(request: &Request, address: SocketAddr, token: &Token) -> Option<Fault> {
+    if !is_own_name(request, address) {
+        return Some(Fault::ForeignHost);
+    }
+    let open = address.ip().is_loopback() && request.method().is_safe();
+    (!open && !token.is_in(request.headers())).then_some(Fault::Unauthorized)
 }
 
 fn fault(fault: &Fault) -> Response {

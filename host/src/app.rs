@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Token};
 use crate::caller::Judge;
 use crate::config::{Config, ServiceConfig};
 use crate::engine::Engine;
@@ -137,7 +137,11 @@ fn serve_all(
         .local_addr()
         .context("cannot tell the admin listener's address")?;
     tracing::info!(%address, "admin listening");
+    let file = &config.admin_token_file;
+    let token = Token::open(file)
+        .with_context(|| format!("cannot use the admin token file {}", file.display()))?;
     let answers = admin::answers(Admin {
+        token,
         services,
         metrics,
         address,

@@ -34,6 +34,12 @@ pub enum Fault {
     /// The `Host` header names neither a loopback address nor the configured one.
     #[error("This host name is not served here")]
     ForeignHost,
+    /// The admin listener was not given its bearer token (RFC 6750 section 3.1).
+    #[error("The admin token is missing or wrong")]
+    Unauthorized,
+    /// There is no revision before the one that serves.
+    #[error("There is no earlier revision to go back to")]
+    NoPrevious,
     /// The body did not arrive in time.
     #[error("The request body took too long")]
     SlowBody,
@@ -74,6 +80,8 @@ impl Fault {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::ForeignHost => StatusCode::FORBIDDEN,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NoPrevious => StatusCode::CONFLICT,
             Self::SlowBody | Self::SlowHeaders => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
@@ -91,6 +99,7 @@ impl Fault {
     fn words(&self) -> (&'static str, &'static str) {
         match self {
             Self::ForeignHost => ("access_forbidden", "AUTH_002"),
+            Self::Unauthorized => ("token_missing", "AUTH_001"),
             Self::RateLimited(_) => ("rate_limited", "AUTH_006"),
             fault if fault.status().is_server_error() => ("service_unavailable", "AUTH_004"),
             _ => ("invalid_request", "REQ_001"),
@@ -222,6 +231,8 @@ mod tests {
                 "REQ_001",
             ),
             (Fault::ForeignHost, 403, "access_forbidden", "AUTH_002"),
+            (Fault::Unauthorized, 401, "token_missing", "AUTH_001"),
+            (Fault::NoPrevious, 409, "invalid_request", "REQ_001"),
             (Fault::SlowBody, 408, "invalid_request", "REQ_001"),
             (Fault::BodyTooLarge, 413, "invalid_request", "REQ_001"),
             (Fault::TargetTooLong, 414, "invalid_request", "REQ_001"),

@@ -23,6 +23,10 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
         admin: file
             .admin
             .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8024))),
+        admin_token_file: file
+            .admin_token_file
+            .clone()
+            .unwrap_or_else(|| data_dir.join("admin_token")),
         plugins_dir: file
             .plugins_dir
             .clone()

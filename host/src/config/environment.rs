@@ -20,6 +20,7 @@ pub(super) fn apply(
         "an address such as 127.0.0.1:8024",
         &mut file.admin,
     )?;
+    from.path("LOCKGATE_ADMIN_TOKEN_FILE", &mut file.admin_token_file);
     from.path("LOCKGATE_PLUGINS_DIR", &mut file.plugins_dir);
     from.path("LOCKGATE_DATA_DIR", &mut file.data_dir);
     from.text("SERVICE_NAME", &mut file.service);

@@ -29,6 +29,7 @@ fn sentence(error: &toml::de::Error, text: &str) -> String {
 pub(super) struct File {
     pub(super) bind: Option<IpAddr>,
     pub(super) admin: Option<SocketAddr>,
+    pub(super) admin_token_file: Option<PathBuf>,
     pub(super) plugins_dir: Option<PathBuf>,
     pub(super) data_dir: Option<PathBuf>,
     /// Serve this one only. In the file it is the name; `SERVICE_NAME` sets it too.

@@ -21,6 +21,8 @@ pub struct Config {
     pub bind: IpAddr,
     /// Address of the admin listener.
     pub admin: SocketAddr,
+    /// Bearer token of the admin listener; made at the first start if it is missing.
+    pub admin_token_file: PathBuf,
     /// Folder that is watched for `<service>.wasm`.
     pub plugins_dir: PathBuf,
     /// Folder for what must outlive the process.

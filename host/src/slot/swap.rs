@@ -32,16 +32,24 @@ impl Slot {
         self.roll_back(loaded, &why);
     }
 
+    /// Brings back the revision before the one that serves, by an operator's word. Its
+    /// digest then counts as failed. False: there is none before it.
+    pub fn roll_back_by_hand(&self) -> bool {
+        self.current
+            .load_full()
+            .is_some_and(|serving| self.roll_back(&serving, "an operator asked for it"))
+    }
+
     /// Brings back the previous revision in place of `failed`, unless that serves no
-    /// longer or there is none.
-    fn roll_back(&self, failed: &Arc<Loaded>, why: &str) {
+    /// longer or there is none. Says whether it did.
+    fn roll_back(&self, failed: &Arc<Loaded>, why: &str) -> bool {
         let one_writer = self.writer();
         let serves = self.current.load_full();
         if !serves.is_some_and(|serving| Arc::ptr_eq(&serving, failed)) {
-            return;
+            return false;
         }
         let Some(previous) = self.previous.swap(None) else {
-            return;
+            return false;
         };
         previous.pool.revive();
         let (number, kept) = (previous.number, previous.revision().digest().to_owned());
@@ -63,6 +71,7 @@ impl Slot {
             why,
             "component rolled back"
         );
+        true
     }
 
     /// The revision has answered; the first time its file is kept for a restart.

@@ -1,0 +1,114 @@
+//! The bearer token of the admin listener: read from its file, or made at the first
+//! start. It is compared in constant time and never shown.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use http::header::{AUTHORIZATION, HeaderMap};
+use rand::RngExt as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use subtle::ConstantTimeEq as _;
+
+/// Fewest bytes of a token that counts.
+const LEAST: usize = 16;
+
+/// What a caller must send to change anything.
+#[derive(Debug, Clone)]
+pub struct Token(SecretString);
+
+impl Token {
+    /// Reads the file; one that is missing is made, readable by this user only, with
+    /// 32 random bytes in hex.
+    ///
+    /// # Errors
+    /// It can be neither read nor made, or holds less than 16 bytes.
+    pub fn open(path: &Path) -> std::io::Result<Token> {
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(path)?,
+            other => other?,
+        };
+        let token = text.trim();
+        if token.len() < LEAST {
+            let problem = format!("it holds less than {LEAST} bytes");
+            return Err(std::io::Error::other(problem));
+        }
+        Ok(Token(token.into()))
+    }
+
+    /// True if the headers carry it (RFC 6750 section 2.1).
+    pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
+        let given = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let Some((scheme, token)) = given.and_then(|given| given.split_once(' ')) else {
+            return false;
+        };
+        let same = self
+            .0
+            .expose_secret()
+            .as_bytes()
+            .ct_eq(token.trim().as_bytes());
+        scheme.eq_ignore_ascii_case("bearer") && same.into()
+    }
+}
+
+fn make(path: &Path) -> std::io::Result<String> {
+    let token = hex::encode(rand::rng().random::<[u8; 32]>());
+    let mut file = std::fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(token.as_bytes())?;
+    file.sync_all()?;
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use http::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn it_is_made_once_and_for_this_user_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let first = Token::open(&path).unwrap();
+        let second = Token::open(&path).unwrap();
+        assert_eq!(first.0.expose_secret(), second.0.expose_secret());
+        assert_eq!(first.0.expose_secret().len(), 64);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        std::fs::write(&path, " short \n").unwrap();
+        assert!(Token::open(&path).is_err());
+        assert!(Token::open(&folder.path().join("none/token")).is_err());
+    }
+
+    #[test]
+    fn only_the_whole_token_counts() {
+        let token = Token("0123456789abcdef".into());
+        let said = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
+            token.is_in(&headers)
+        };
+        for right in ["Bearer 0123456789abcdef", "bearer  0123456789abcdef "] {
+            assert!(said(right), "{right:?}");
+        }
+        for wrong in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "0123456789abcdef",
+            "Basic 0123456789abcdef",
+            "Bearer 0123456789abcde",
+            "Bearer 0123456789abcdeff",
+        ] {
+            assert!(!said(wrong), "{wrong:?}");
+        }
+        assert!(!token.is_in(&HeaderMap::new()));
+    }
+}
