@@ -1,19 +1,19 @@
 //! The admin listener: what runs, since when, and why something does not. What changes
-//! anything needs its bearer token, and it answers only to names that are its own, so that a web page cannot
-//! reach it through a browser on the same machine (DNS rebinding).
+//! anything needs its bearer token, and it answers only to names that are its own, so
+//! that a web page cannot reach it through a browser on the same machine (DNS rebinding).
 
+mod plugins;
 mod token;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Request, State as Shared};
+use axum::extract::{Request, State as Shared};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::get;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
@@ -28,7 +28,7 @@ pub use token::Token;
 
 use crate::respond::{self, Fault};
 use crate::server::Handler;
-use crate::slot::{self, Report, Slot};
+use crate::slot::Slot;
 
 /// What the admin listener can see.
 #[derive(Clone)]
@@ -56,81 +56,6 @@ impl Handler for Answers {
     }
 }
 
-/// One entry of `/plugins`. Times are RFC 3339, digests SHA-256 in hex.
-#[derive(Serialize)]
-struct Entry {
-    service: String,
-    address: SocketAddr,
-    /// `serving`, or `empty` while no component was ever loaded.
-    state: &'static str,
-    /// Counts up with every swap since the start.
-    revision: Option<u64>,
-    digest: Option<String>,
-    size: Option<usize>,
-    loaded_at: Option<String>,
-    /// Why the file in the folder is not the one that serves.
-    last_error: Option<String>,
-    last_error_at: Option<String>,
-    /// The latest swaps and refusals, oldest first.
-    history: Vec<Event>,
-}
-
-/// One swap or refusal.
-#[derive(Serialize)]
-struct Event {
-    at: String,
-    revision: Option<u64>,
-    digest: Option<String>,
-    error: Option<String>,
-}
-
-impl Entry {
-    fn new(slot: &Slot, address: SocketAddr) -> Entry {
-        let Report {
-            revision,
-            last_error,
-            history,
-        } = slot.report();
-        Entry {
-            service: slot.service().name.clone(),
-            address,
-            state: if revision.is_some() {
-                "serving"
-            } else {
-                "empty"
-            },
-            revision: revision.as_ref().map(|revision| revision.number),
-            size: revision.as_ref().map(|revision| revision.size),
-            loaded_at: revision.as_ref().map(|revision| shown(revision.loaded_at)),
-            digest: revision.map(|revision| revision.digest),
-            last_error_at: last_error.as_ref().map(|failure| shown(failure.at)),
-            last_error: last_error.map(|failure| failure.message),
-            history: history.into_iter().map(Event::from).collect(),
-        }
-    }
-}
-
-impl From<slot::Entry> for Event {
-    fn from(entry: slot::Entry) -> Event {
-        Event {
-            at: shown(entry.at),
-            revision: entry.number,
-            digest: entry.digest,
-            error: entry.error,
-        }
-    }
-}
-
-fn shown(at: SystemTime) -> String {
-    respond::timestamp(at.into())
-}
-
-/// Body of `/plugins`.
-#[derive(Serialize)]
-struct Plugins {
-    plugins: Vec<Entry>,
-}
-
 /// Body of `/livez` and `/readyz`.
 #[derive(Serialize)]
 struct Condition {
@@ -145,11 +70,7 @@ pub fn answers(admin: Admin) -> Answers {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/plugins", get(plugins))
-        .route(
-            "/plugins/{service}/rollback",
-            post(roll_back).fallback(async || fault(&Fault::MethodNotAllowed("POST"))),
-        )
+        .merge(plugins::routes())
         .fallback(async || fault(&Fault::NotFound))
         .method_not_allowed_fallback(async || fault(&Fault::MethodNotAllowed("GET, HEAD")))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
@@ -199,32 +120,6 @@ async fn metrics(Shared(admin): Shared<Admin>) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
-}
-
-async fn plugins(Shared(admin): Shared<Admin>) -> Response {
-    let entries = admin
-        .services
-        .iter()
-        .map(|(slot, address)| Entry::new(slot, *address));
-    let body = Plugins {
-        plugins: entries.collect(),
-    };
-    sent(respond::json(StatusCode::OK, &body))
-}
-
-/// Brings back the revision before the one that serves, and shows what serves then.
-async fn roll_back(Shared(admin): Shared<Admin>, Path(service): Path<String>) -> Response {
-    let found = admin
-        .services
-        .iter()
-        .find(|(slot, _)| slot.service().name == service);
-    let Some((slot, address)) = found else {
-        return fault(&Fault::NotFound);
-    };
-    if !slot.roll_back_by_hand() {
-        return fault(&Fault::NoPrevious);
-    }
-    sent(respond::json(StatusCode::OK, &Entry::new(slot, *address)))
 }
 
 /// Why a request goes no further. Whoever can reach a loopback address may read.

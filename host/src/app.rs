@@ -27,6 +27,9 @@ use crate::{logging, watch};
 /// Connections that wait to be accepted on one port.
 const BACKLOG: u32 = 1024;
 
+/// What other tasks may take beyond the drain.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// Histogram samples are gathered this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -60,7 +63,11 @@ async fn run(mut config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let engine = Engine::new(config.services.iter().map(|service| &service.limits))?;
     let state = State::open(config.clone()).await?;
-    let loader = Arc::new(Loader::new(engine, open_cache(&config), config.probation));
+    let settings = crate::slot::Settings {
+        probation: config.probation,
+        quarantine: config.quarantine,
+    };
+    let loader = Arc::new(Loader::new(engine, open_cache(&config), settings));
     let slots = slots(&config, &state, &loader);
     let stop = CancellationToken::new();
     let places = tokio::select! {
@@ -97,7 +104,7 @@ async fn run(mut config: Config) -> anyhow::Result<()> {
     tasks.close();
     tokio::select! {
         () = tasks.wait() => tracing::info!("drained"),
-        () = tokio::time::sleep(config.server.drain + Duration::from_secs(1)) => {
+        () = tokio::time::sleep(config.server.drain + GRACE) => {
             tracing::warn!("not drained in time");
         }
         () = signals.next() => tracing::warn!("stopped by a second signal"),

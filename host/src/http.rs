@@ -235,6 +235,7 @@ fn fault(refusal: Refusal) -> Fault {
     match refusal {
         Refusal::NoComponent => Fault::NoComponent,
         Refusal::Busy { retry_after } => Fault::Busy(Duration::from_secs(retry_after.into())),
+        Refusal::Resting { retry_after } => Fault::Resting(Duration::from_secs(retry_after.into())),
         Refusal::Trapped => Fault::Trapped,
         Refusal::TimedOut => Fault::TimedOut,
         Refusal::BadAnswer => Fault::BadAnswer,

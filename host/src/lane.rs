@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::sandbox::Meter;
 
@@ -40,8 +42,27 @@ impl SlowLane {
         })
     }
 
+    /// One service's share: at most so many of its calls are on the lane at once, the
+    /// others wait their turn, so that one service's slow calls leave room for another's.
+    pub fn share(&self, places: usize) -> Share {
+        Share {
+            lane: self.handle.clone(),
+            places: Arc::new(Semaphore::new(places)),
+        }
+    }
+}
+
+/// What one service may use of the slow lane.
+#[derive(Debug, Clone)]
+pub struct Share {
+    lane: Handle,
+    places: Arc<Semaphore>,
+}
+
+impl Share {
     /// Runs a call to its end. None only if the lane stops first. `meter` must be
-    /// the one that the call's instance looks at.
+    /// the one that the call's instance looks at; it goes on while the call waits for
+    /// a place on the lane.
     pub async fn run<T: Send + 'static>(
         &self,
         meter: Arc<Meter>,
@@ -52,13 +73,21 @@ impl SlowLane {
                 meter,
                 inner: Box::pin(call),
             }),
-            lane: &self.handle,
+            share: self,
         };
         match std::future::poll_fn(|cx| running.poll_inline(cx)).await {
             Inline::Done(output) => Some(output),
-            Inline::Slow(call) => self.handle.spawn(call).await.ok(),
+            Inline::Slow(call) => self.spawn(call).await.ok(),
             Inline::Gone => None,
         }
+    }
+
+    fn spawn<T: Send + 'static>(&self, call: Call<T>) -> JoinHandle<T> {
+        let places = self.places.clone();
+        self.lane.spawn(async move {
+            let _place = places.acquire_owned().await;
+            call.await
+        })
     }
 }
 
@@ -129,7 +158,7 @@ enum Inline<T> {
 /// Holds the call while it runs inline; dropped early, it sends the rest to the lane.
 struct Running<'a, T: Send + 'static> {
     call: Option<Call<T>>,
-    lane: &'a Handle,
+    share: &'a Share,
 }
 
 impl<T: Send + 'static> Running<'_, T> {
@@ -151,7 +180,7 @@ impl<T: Send + 'static> Running<'_, T> {
 impl<T: Send + 'static> Drop for Running<'_, T> {
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
-            self.lane.spawn(call);
+            self.share.spawn(call);
         }
     }
 }
@@ -177,7 +206,8 @@ mod tests {
         let meter = Arc::new(Meter::new(Duration::from_secs(1), Duration::from_secs(1)));
         let (started, start) = tokio::sync::oneshot::channel();
         let (ended, end) = tokio::sync::oneshot::channel();
-        let call = lane.run(meter, async move {
+        let share = lane.share(1);
+        let call = share.run(meter, async move {
             start.await.unwrap();
             ended.send(()).unwrap();
         });
@@ -191,5 +221,41 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
+    }
+    /// A call that has run past its first tick when it is first left.
+    async fn slow(share: &Share, work: impl Future<Output = ()> + Send + 'static) {
+        let meter = Arc::new(Meter::new(Duration::from_secs(9), Duration::from_secs(9)));
+        let ticking = meter.clone();
+        let call = async move {
+            ticking.mark_slow();
+            tokio::task::yield_now().await;
+            work.await;
+        };
+        share.run(meter, call).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_share_keeps_no_other_service_waiting() {
+        let lane = SlowLane::new().unwrap();
+        let (full, other) = (lane.share(1), lane.share(1));
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        let holder = full.clone();
+        let first = tokio::spawn(async move {
+            slow(&holder, async { released.await.unwrap() }).await;
+        });
+        while full.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let (ran, mut has_run) = tokio::sync::oneshot::channel();
+        let waiting = full.clone();
+        let second = tokio::spawn(async move {
+            slow(&waiting, async { ran.send(()).unwrap() }).await;
+        });
+        slow(&other, async {}).await;
+        assert!(has_run.try_recv().is_err(), "the share has one place");
+        release.send(()).unwrap();
+        has_run.await.unwrap();
+        first.await.unwrap();
+        second.await.unwrap();
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::engine::Engine;
 use crate::imports::Scope;
 use crate::instance::{Fault, Instance, patient_meter};
+use crate::lane::Share;
 use crate::revision::Revision;
 use crate::sandbox::Meter;
 
@@ -15,6 +16,7 @@ pub struct Pool {
     engine: Arc<Engine>,
     revision: Arc<Revision>,
     scope: Arc<Scope>,
+    lane: Share,
     idle: Mutex<Vec<Instance>>,
     /// Idle and busy ones.
     alive: AtomicUsize,
@@ -23,11 +25,17 @@ pub struct Pool {
 
 impl Pool {
     /// An empty pool; [`Pool::warm_up`] fills it.
-    pub fn new(engine: Arc<Engine>, revision: Arc<Revision>, scope: Arc<Scope>) -> Arc<Pool> {
+    pub fn new(
+        engine: Arc<Engine>,
+        revision: Arc<Revision>,
+        scope: Arc<Scope>,
+        lane: Share,
+    ) -> Arc<Pool> {
         Arc::new(Pool {
             engine,
             revision,
             scope,
+            lane,
             idle: Mutex::new(Vec::new()),
             alive: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
@@ -100,7 +108,7 @@ impl Pool {
             let meter = patient_meter(&pool.revision);
             let (starting, on_lane) = (pool.clone(), meter.clone());
             let call = async move { starting.start(meter).await };
-            match pool.engine.lane().run(on_lane, call).await {
+            match pool.lane.run(on_lane, call).await {
                 Some(Ok(instance)) => pool.put(instance),
                 Some(Err(fault)) => {
                     tracing::warn!(service = pool.revision.service().name, %fault, "no instance ahead");

@@ -37,9 +37,9 @@ pub enum Fault {
     /// The admin listener was not given its bearer token (RFC 6750 section 3.1).
     #[error("The admin token is missing or wrong")]
     Unauthorized,
-    /// There is no revision before the one that serves.
-    #[error("There is no earlier revision to go back to")]
-    NoPrevious,
+    /// The admin listener can not do what was asked, for this reason.
+    #[error("{0}")]
+    Conflict(String),
     /// The body did not arrive in time.
     #[error("The request body took too long")]
     SlowBody,
@@ -61,6 +61,9 @@ pub enum Fault {
     /// All places are taken, and those of the queue too.
     #[error("The service is busy")]
     Busy(Duration),
+    /// The component ran past its time too often and is left alone for a while.
+    #[error("The service is resting after too many requests that took too long")]
+    Resting(Duration),
     /// The component trapped, and no earlier revision could answer.
     #[error("The service failed")]
     Trapped,
@@ -81,7 +84,7 @@ impl Fault {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::ForeignHost => StatusCode::FORBIDDEN,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::NoPrevious => StatusCode::CONFLICT,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::SlowBody | Self::SlowHeaders => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
@@ -89,6 +92,7 @@ impl Fault {
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoComponent
             | Self::Busy(_)
+            | Self::Resting(_)
             | Self::Trapped
             | Self::TimedOut
             | Self::BadAnswer => StatusCode::SERVICE_UNAVAILABLE,
@@ -148,7 +152,7 @@ pub fn fault(fault: &Fault, degraded: bool) -> Response<Bytes> {
     let mut response = json(fault.status(), &body);
     let headers = response.headers_mut();
     match fault {
-        Fault::RateLimited(wait) | Fault::Busy(wait) => {
+        Fault::RateLimited(wait) | Fault::Busy(wait) | Fault::Resting(wait) => {
             headers.insert(RETRY_AFTER, seconds(*wait));
         }
         Fault::NoComponent | Fault::Trapped | Fault::TimedOut | Fault::BadAnswer => {
@@ -232,7 +236,12 @@ mod tests {
             ),
             (Fault::ForeignHost, 403, "access_forbidden", "AUTH_002"),
             (Fault::Unauthorized, 401, "token_missing", "AUTH_001"),
-            (Fault::NoPrevious, 409, "invalid_request", "REQ_001"),
+            (
+                Fault::Conflict("no".to_owned()),
+                409,
+                "invalid_request",
+                "REQ_001",
+            ),
             (Fault::SlowBody, 408, "invalid_request", "REQ_001"),
             (Fault::BodyTooLarge, 413, "invalid_request", "REQ_001"),
             (Fault::TargetTooLong, 414, "invalid_request", "REQ_001"),

@@ -97,6 +97,9 @@ pub enum LoadError {
     /// It failed its trial before.
     #[error("this file was rolled back and is not tried again until it changes: {0}")]
     RolledBack(String),
+    /// An operator keeps another revision.
+    #[error("this file is not loaded: the service is pinned to {0}")]
+    Pinned(String),
     /// Its own self-test found something.
     #[error("the component's self-test says: {0}")]
     SelfTest(String),

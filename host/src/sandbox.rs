@@ -131,6 +131,10 @@ impl Meter {
         self.slow.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn mark_slow(&self) {
+        self.slow.store(true, Ordering::Relaxed);
+    }
+
     fn now(&self) -> u64 {
         nanos(self.base.elapsed())
     }
@@ -154,7 +158,7 @@ impl Meter {
             return Err(Overrun::Cpu);
         }
         self.ticks_left.store(left - 1, Ordering::Relaxed);
-        self.slow.store(true, Ordering::Relaxed);
+        self.mark_slow();
         Ok(UpdateDeadline::Yield(1))
     }
 }

@@ -18,14 +18,18 @@ use crate::revision;
 use crate::slot::Slot;
 use read::{Contents, Stamp};
 
-/// Loads what lies in the folder now, all services at once, and waits for it. A file
-/// that does not load is reported and leaves its slot empty.
+/// Loads what lies in the folder now, all services at once, and waits for it. Where a
+/// file is missing or does not load, that is reported and the last good revision of an
+/// earlier process serves, if one was kept.
 pub async fn first_load(folder: &Path, slots: &[Arc<Slot>]) -> Vec<Place> {
     let mut loading = tokio::task::JoinSet::new();
     for (index, slot) in slots.iter().enumerate() {
         let mut place = Place::new(folder, slot.clone());
         loading.spawn(async move {
             place.load_now().await;
+            if !place.slot.is_ready() {
+                place.slot.load_last_good().await;
+            }
             (index, place)
         });
     }
@@ -136,6 +140,9 @@ impl Place {
                 return true;
             }
         }
+        if self.slot.wants_another_look() {
+            self.tried = None;
+        }
         self.load_now().await;
         false
     }
@@ -164,9 +171,6 @@ impl Place {
         if unchanged {
             self.slot.note_unchanged();
         } else if let Err(error) = self.slot.load(contents).await {
-            if !self.slot.is_ready() {
-                self.slot.load_last_good().await;
-            }
             self.slot.note_failure(Some(&digest), &error.to_string());
         }
     }

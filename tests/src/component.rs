@@ -139,8 +139,19 @@ pub struct PluginReport {
     pub digest: String,
     /// E.g. that it serves, or that there is none.
     pub state: String,
+    /// An operator keeps the revision.
+    pub pinned: bool,
+    /// Digests that can be gone back to, the newest first.
+    pub kept: Vec<String>,
     /// Why the last file was refused, if it was.
     pub last_error: Option<String>,
+}
+
+fn strings(list: &serde_json::Value) -> Vec<String> {
+    let list = list.as_array().expect("a list");
+    list.iter()
+        .map(|one| one.as_str().expect("a string").to_owned())
+        .collect()
 }
 
 impl Host {
@@ -171,6 +182,8 @@ impl Host {
             revision: entry["revision"].clone(),
             digest: entry["digest"].as_str().unwrap_or_default().to_owned(),
             state: entry["state"].as_str().unwrap_or_default().to_owned(),
+            pinned: entry["pinned"].as_bool().expect("pinned is a boolean"),
+            kept: strings(&entry["kept"]),
             last_error: entry["last_error"].as_str().map(str::to_owned),
         }
     }

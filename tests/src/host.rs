@@ -166,6 +166,30 @@ impl Host {
         Call::new(self.client.clone(), Method::GET, url)
     }
 
+    /// A POST request to the admin listener, with its token.
+    pub fn order(&self, path: &str) -> Call {
+        let url = format!("http://127.0.0.1:{}{path}", self.admin_port());
+        let file = self.data_dir().join("admin_token");
+        let token = std::fs::read_to_string(file).expect("the admin token was made");
+        Call::new(self.client.clone(), Method::POST, url).bearer(&token)
+    }
+
+    /// Runs a command of the binary that speaks to this host's admin listener; gives
+    /// what it printed, after checking the exit code.
+    pub fn command(&self, arguments: &[&str], success: bool) -> String {
+        let admin = format!("127.0.0.1:{}", self.admin_port());
+        let output = std::process::Command::new(crate::place::binary())
+            .args(arguments)
+            .args(["--admin", &admin, "--token-file"])
+            .arg(self.data_dir().join("admin_token"))
+            .output()
+            .expect("run the binary");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).expect("text");
+        assert_eq!(output.status.success(), success, "{arguments:?}: {text}");
+        text
+    }
+
     /// Process id of the running host.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the host runs").id()

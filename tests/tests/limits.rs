@@ -13,6 +13,8 @@ async fn host() -> Host {
     let folder = component::folder();
     Host::builder()
         .plugin(HERE, Probe::version(1).file(folder.path()))
+        // What too many timeouts lead to has tests of its own.
+        .config("[quarantine]\ntimeouts = 10000")
         .start()
         .await
 }

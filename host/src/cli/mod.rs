@@ -3,6 +3,8 @@
 
 mod check;
 mod healthcheck;
+mod plugins;
+mod remote;
 mod serve;
 mod token;
 
@@ -36,6 +38,14 @@ enum Command {
     Check(check::Args),
     /// Print a token signed with the configured secret, for trying things out.
     Token(token::Args),
+    /// Show what a running host serves.
+    Plugins(plugins::List),
+    /// Have a running host go back to an earlier revision of a service.
+    Rollback(plugins::RollBack),
+    /// Have a running host keep a revision, whatever is dropped into the plugin folder.
+    Pin(plugins::Pin),
+    /// Take `pin` back.
+    Unpin(plugins::Unpin),
     /// Ask a health endpoint; for containers without curl.
     Healthcheck(healthcheck::Args),
 }
@@ -53,6 +63,10 @@ impl Cli {
             Command::Serve => serve::run(),
             Command::Check(args) => check::run(&args),
             Command::Token(args) => token::run(&args),
+            Command::Plugins(args) => plugins::list(&args),
+            Command::Rollback(args) => plugins::roll_back(&args),
+            Command::Pin(args) => plugins::pin(&args),
+            Command::Unpin(args) => plugins::unpin(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
         };
         outcome.unwrap_or_else(|error| {
@@ -81,6 +95,10 @@ mod tests {
             &["lockgate", "check"],
             &["lockgate", "healthcheck"],
             &["lockgate", "healthcheck", "http://h/", "--timeout", "11"],
+            &["lockgate", "rollback"],
+            &["lockgate", "rollback", "a/b"],
+            &["lockgate", "pin", "a", "1234567"],
+            &["lockgate", "pin", "a", "not-a-digest"],
             &["lockgate", "token", "--role", "root"],
             &["lockgate", "token", "--user-id", "-1"],
             &["lockgate", "token", "--kind", "nonsense"],
@@ -97,6 +115,10 @@ mod tests {
             "check",
             "token",
             "healthcheck",
+            "plugins",
+            "rollback",
+            "pin",
+            "unpin",
             "LOCKGATE_CONFIG",
             "Examples",
         ] {

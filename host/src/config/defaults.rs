@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::services::{SERVICES, at_least, services};
 use super::{
-    Config, ConfigError, Fallback, Jwt, Log, PeerConfig, Probation, Redis, Reload, Server, file,
+    Config, ConfigError, Fallback, Jwt, Log, PeerConfig, Probation, Quarantine, Redis, Reload,
+    Server, file,
 };
 
 /// Fills what the file and the environment left open, and checks the rest.
@@ -44,6 +45,7 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
             time: Duration::from_secs(file.probation.seconds.unwrap_or(60)),
             failures: at_least("probation.failures", file.probation.failures, 5, 1)?,
         },
+        quarantine: quarantine(&file.quarantine)?,
         redis: redis(&file.redis)?,
         jwt: jwt(&file.jwt),
         csrf_secret_file: file.csrf_secret_file.clone(),
@@ -60,6 +62,16 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
         database_configured: file.database.url.is_some(),
         chat_upstream_url: chat(file.chat.upstream_url.as_deref())?,
         data_dir,
+    })
+}
+
+fn quarantine(raw: &file::Quarantine) -> Result<Quarantine, ConfigError> {
+    let window = at_least("quarantine.window_seconds", raw.window_seconds, 10, 1)?;
+    let rest = at_least("quarantine.rest_seconds", raw.rest_seconds, 5, 1)?;
+    Ok(Quarantine {
+        timeouts: at_least("quarantine.timeouts", raw.timeouts, 10, 1)?,
+        window: Duration::from_secs(window),
+        rest: Duration::from_secs(rest),
     })
 }
 
@@ -110,7 +122,7 @@ fn server(raw: &file::Server) -> Result<Server, ConfigError> {
             8192,
         )?,
         max_connections: at_least("server.max_connections", raw.max_connections, 4096, 1)?,
-        drain: millis(raw.drain_ms.unwrap_or(10_000)),
+        drain: millis(raw.drain_ms.unwrap_or(4_500)),
     })
 }
 

@@ -44,6 +44,7 @@ pub(super) struct File {
     pub(super) server: Server,
     pub(super) reload: Reload,
     pub(super) probation: Probation,
+    pub(super) quarantine: Quarantine,
     pub(super) redis: Redis,
     pub(super) database: Database,
     pub(super) jwt: Jwt,
@@ -83,6 +84,14 @@ pub(super) struct Probation {
     pub(super) requests: Option<u32>,
     pub(super) seconds: Option<u64>,
     pub(super) failures: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Quarantine {
+    pub(super) timeouts: Option<usize>,
+    pub(super) window_seconds: Option<u64>,
+    pub(super) rest_seconds: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -187,6 +196,7 @@ pub(super) struct Limits {
     pub(super) value_bytes: Option<usize>,
     pub(super) log_lines: Option<u32>,
     pub(super) log_bytes: Option<usize>,
+    pub(super) slow_calls: Option<usize>,
     pub(super) in_flight: Option<usize>,
     pub(super) queue: Option<usize>,
     pub(super) reuse: Option<u32>,

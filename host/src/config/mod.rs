@@ -39,6 +39,8 @@ pub struct Config {
     pub reload: Reload,
     /// The trial of a new revision.
     pub probation: Probation,
+    /// The rest of a revision whose calls run past their time.
+    pub quarantine: Quarantine,
     /// The shared store; none means the embedded one.
     pub redis: Option<Redis>,
     /// Where keys come from and what tokens may be.
@@ -204,6 +206,8 @@ pub struct Limits {
     pub log_lines: u32,
     /// Log bytes of one request.
     pub log_bytes: usize,
+    /// Calls that compute on the slow lane at once.
+    pub slow_calls: usize,
     /// Requests being answered at once.
     pub in_flight: usize,
     /// Requests that wait for a place.
@@ -258,6 +262,17 @@ pub struct Probation {
     pub time: Duration,
     /// Traps, overruns and 5xx answers that bring the previous revision back.
     pub failures: u32,
+}
+
+/// When a revision is left alone, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Quarantine {
+    /// Calls past their time within the window that are too many.
+    pub timeouts: usize,
+    /// How far back they count.
+    pub window: Duration,
+    /// How long it is left alone before one request tries it again.
+    pub rest: Duration,
 }
 
 /// The shared store.

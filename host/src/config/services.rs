@@ -215,6 +215,7 @@ fn limits(key: &str, name: &str, raw: &file::Limits) -> Result<Limits, ConfigErr
         value: raw.value_bytes.unwrap_or(256 << 10),
         log_lines: raw.log_lines.unwrap_or(64),
         log_bytes: raw.log_bytes.unwrap_or(16 << 10),
+        slow_calls: at_least(&key("slow_calls"), raw.slow_calls, 4, 1)?,
         in_flight: at_least(&key("in_flight"), raw.in_flight, 64, 1)?,
         queue: raw.queue.unwrap_or(queue),
         reuse: at_least(&key("reuse"), raw.reuse, 128, 1)?,

@@ -9,7 +9,7 @@ use crate::config::{self, ServiceConfig};
 use crate::engine::Engine;
 use crate::imports::Scope;
 use crate::instance::{self, patient_meter};
-use crate::lane;
+use crate::lane::{self, Share};
 use crate::pool::Pool;
 use crate::revision::{Cache, LoadError, Revision};
 
@@ -18,17 +18,26 @@ pub struct Loader {
     engine: Arc<Engine>,
     cache: Option<Cache>,
     compiling: tokio::sync::Semaphore,
-    probation: config::Probation,
+    settings: Settings,
+}
+
+/// How new revisions are watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The trial of a new revision.
+    pub probation: config::Probation,
+    /// The rest of one whose calls run past their time.
+    pub quarantine: config::Quarantine,
 }
 
 impl Loader {
     /// Without a cache every start compiles everything.
-    pub fn new(engine: Arc<Engine>, cache: Option<Cache>, probation: config::Probation) -> Loader {
+    pub fn new(engine: Arc<Engine>, cache: Option<Cache>, settings: Settings) -> Loader {
         Loader {
             engine,
             cache,
             compiling: tokio::sync::Semaphore::new(2),
-            probation,
+            settings,
         }
     }
 
@@ -37,9 +46,9 @@ impl Loader {
         &self.engine
     }
 
-    /// How long a new revision is on trial.
-    pub(super) fn probation(&self) -> config::Probation {
-        self.probation
+    /// How new revisions are watched.
+    pub(super) fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// From a file to a revision that passed its self-test and has instances ready.
@@ -47,6 +56,7 @@ impl Loader {
         self: &Arc<Self>,
         service: &Arc<ServiceConfig>,
         scope: &Arc<Scope>,
+        lane: &Share,
         bytes: Bytes,
     ) -> Result<Arc<Pool>, LoadError> {
         let gone = || LoadError::Start("the compiler gave up or the host is stopping".to_owned());
@@ -57,13 +67,12 @@ impl Loader {
         });
         let revision = Arc::new(loading.await.ok_or_else(gone)??);
         drop(permit);
-        self.self_test(&revision, scope).await?;
+        self.self_test(&revision, scope, lane).await?;
         let engine = self.engine.clone();
-        let pool = Pool::new(engine.clone(), revision, scope.clone());
+        let pool = Pool::new(engine, revision, scope.clone(), lane.clone());
         let warming = pool.clone();
         let meter = patient_meter(pool.revision());
-        let warm = engine
-            .lane()
+        let warm = lane
             .run(meter, async move { warming.warm_up().await })
             .await;
         warm.unwrap_or(Ok(()))
@@ -75,12 +84,13 @@ impl Loader {
         &self,
         revision: &Arc<Revision>,
         scope: &Arc<Scope>,
+        lane: &Share,
     ) -> Result<(), LoadError> {
         let meter = patient_meter(revision);
         let (engine, revision, scope) = (self.engine.clone(), revision.clone(), scope.clone());
         let on_lane = meter.clone();
         let call = async move { instance::self_test(&engine, revision, scope, meter).await };
-        match self.engine.lane().run(on_lane, call).await {
+        match lane.run(on_lane, call).await {
             Some(Ok(findings)) if findings.is_empty() => Ok(()),
             Some(Ok(findings)) => Err(LoadError::SelfTest(shown(&findings))),
             Some(Err(fault)) => Err(LoadError::Start(format!("in its self-test {fault}"))),

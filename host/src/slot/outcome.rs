@@ -16,6 +16,12 @@ pub enum Refusal {
         /// Whole seconds to wait before trying again.
         retry_after: u32,
     },
+    /// The component ran past its time too often; it is tried again later.
+    #[error("the component is in quarantine")]
+    Resting {
+        /// Whole seconds to wait before trying again.
+        retry_after: u32,
+    },
     /// The component failed, and so did a second run where there was one.
     #[error("the component failed")]
     Trapped,

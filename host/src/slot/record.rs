@@ -42,6 +42,8 @@ pub struct RevisionReport {
     pub size: usize,
     /// When it was verified.
     pub loaded_at: SystemTime,
+    /// It ran past its time too often and is left alone.
+    pub quarantined: bool,
 }
 
 /// What the operator sees of a slot.
@@ -49,6 +51,10 @@ pub struct RevisionReport {
 pub struct Report {
     /// None: no component was ever loaded.
     pub revision: Option<RevisionReport>,
+    /// Digest of the only revision that may serve, by an operator's word.
+    pub pinned: Option<String>,
+    /// Digests that can be gone back to, the newest first.
+    pub kept: Vec<String>,
     /// None: the file in the folder is the one that serves.
     pub last_error: Option<Failure>,
     /// Oldest first.
@@ -66,9 +72,7 @@ struct Inner {
 
 impl Record {
     pub(super) fn loaded(&self, number: u64, digest: &str) {
-        let mut inner = self.lock();
-        inner.failure = None;
-        inner.push(Entry {
+        self.lock().push(Entry {
             at: SystemTime::now(),
             number: Some(number),
             digest: Some(digest.to_owned()),
@@ -77,6 +81,15 @@ impl Record {
     }
 
     pub(super) fn failed(&self, digest: Option<&str>, message: &str) {
+        self.note_failure(None, digest, message);
+    }
+
+    /// The revision `number` came back because the one with `digest` failed its trial.
+    pub(super) fn rolled_back(&self, number: u64, digest: &str, message: &str) {
+        self.note_failure(Some(number), Some(digest), message);
+    }
+
+    fn note_failure(&self, number: Option<u64>, digest: Option<&str>, message: &str) {
         let mut inner = self.lock();
         let (at, digest) = (SystemTime::now(), digest.map(str::to_owned));
         inner.failure = Some(Failure {
@@ -86,24 +99,7 @@ impl Record {
         });
         inner.push(Entry {
             at,
-            number: None,
-            digest,
-            error: Some(message.to_owned()),
-        });
-    }
-
-    /// The revision `number` came back because the one with `digest` failed its trial.
-    pub(super) fn rolled_back(&self, number: u64, digest: &str, message: &str) {
-        let mut inner = self.lock();
-        let (at, digest) = (SystemTime::now(), Some(digest.to_owned()));
-        inner.failure = Some(Failure {
-            at,
-            digest: digest.clone(),
-            message: message.to_owned(),
-        });
-        inner.push(Entry {
-            at,
-            number: Some(number),
+            number,
             digest,
             error: Some(message.to_owned()),
         });
@@ -113,10 +109,17 @@ impl Record {
         self.lock().failure = None;
     }
 
-    pub(super) fn report(&self, revision: Option<RevisionReport>) -> Report {
+    pub(super) fn report(
+        &self,
+        revision: Option<RevisionReport>,
+        pinned: Option<String>,
+        kept: Vec<String>,
+    ) -> Report {
         let inner = self.lock();
         Report {
             revision,
+            pinned,
+            kept,
             last_error: inner.failure.clone(),
             history: inner.history.iter().cloned().collect(),
         }
@@ -141,14 +144,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_good_load_clears_the_failure_and_the_history_is_bounded() {
+    fn a_failure_stays_until_it_is_cleared_and_the_history_is_bounded() {
         let record = Record::default();
         record.failed(Some("aa"), "broken");
-        assert_eq!(record.report(None).last_error.unwrap().message, "broken");
+        let report = || record.report(None, None, Vec::new());
+        assert_eq!(report().last_error.unwrap().message, "broken");
         for number in 1..=30 {
             record.loaded(number, "bb");
         }
-        let report = record.report(None);
+        record.clear_failure();
+        let report = report();
         assert!(report.last_error.is_none());
         assert_eq!(report.history.len(), KEEP);
         assert_eq!(report.history.last().unwrap().number, Some(30));

@@ -1,6 +1,7 @@
-//! What a restart must know of a service: its last good revisions, as files, and the
-//! digests that failed their trial. A folder that only Lockgate writes. A disk that
-//! fails costs the next start its memory, never a request.
+//! What a restart must know of a service: its last good revisions, as files, the
+//! digests that failed their trial, and the one that an operator pinned. A folder that
+//! only Lockgate writes. A disk that fails costs the next start its memory, never a
+//! request.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,6 +16,10 @@ use crate::revision;
 
 /// Good revisions kept.
 const GOOD: usize = 3;
+
+/// Revisions kept that were good until they failed, so that an operator may still
+/// choose one.
+const SPOILT: usize = 2;
 
 /// Failed digests remembered; the oldest go first.
 const FAILED: usize = 64;
@@ -31,10 +36,40 @@ pub(super) struct Shelf {
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(default)]
 struct Known {
-    /// Digests, the newest first.
+    /// Digests of the files that are kept, the newest first. They have answered; those
+    /// that are also in `failed` are loaded only by an operator's word.
     good: Vec<String>,
     /// Digests, the newest last.
     failed: Vec<Failed>,
+    /// Digest of the only revision that may serve.
+    pinned: Option<String>,
+}
+
+impl Known {
+    fn has_failed(&self, digest: &str) -> bool {
+        self.failed.iter().any(|failed| failed.digest == digest)
+    }
+
+    fn is_pinned(&self, digest: &str) -> bool {
+        self.pinned.as_deref() == Some(digest)
+    }
+
+    /// Forgets the oldest files.
+    fn prune(&mut self) {
+        let (mut good, mut spoilt) = (0, 0);
+        let all = std::mem::take(&mut self.good);
+        for digest in all {
+            let (count, most) = if self.has_failed(&digest) {
+                (&mut spoilt, SPOILT)
+            } else {
+                (&mut good, GOOD)
+            };
+            *count += 1;
+            if *count <= most || self.is_pinned(&digest) {
+                self.good.push(digest);
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -69,7 +104,6 @@ impl Shelf {
     /// The digest failed its trial. [`Shelf::save`] makes it last.
     pub(super) fn note_failed(&self, digest: &str, why: &str) {
         let mut known = self.known();
-        known.good.retain(|good| good != digest);
         known.failed.retain(|failed| failed.digest != digest);
         known.failed.push(Failed {
             digest: digest.to_owned(),
@@ -77,6 +111,38 @@ impl Shelf {
         });
         let over = known.failed.len().saturating_sub(FAILED);
         known.failed.drain(..over);
+        known.prune();
+    }
+
+    /// An operator wants the digest to serve, whether it failed or not.
+    pub(super) fn choose(&self, digest: &str) {
+        let mut known = self.known();
+        known.failed.retain(|failed| failed.digest != digest);
+        let place = known.good.iter().position(|good| good == digest);
+        if let Some(before) = place.and_then(|place| known.good.get_mut(..=place)) {
+            before.rotate_right(1);
+        }
+    }
+
+    /// The only digest that may serve, if an operator said so.
+    pub(super) fn pinned(&self) -> Option<String> {
+        self.known().pinned.clone()
+    }
+
+    /// Only this digest may serve from now on; none: any. [`Shelf::save`] makes it last.
+    pub(super) fn pin(&self, digest: Option<String>) {
+        self.known().pinned = digest;
+    }
+
+    /// The digests of the files that are kept, the newest first.
+    pub(super) fn kept(&self) -> Vec<String> {
+        self.known().good.clone()
+    }
+
+    /// The file with this digest if it is kept and intact. Blocks on the disk.
+    pub(super) fn read(&self, digest: &str) -> Option<Bytes> {
+        let bytes = fs::read(self.file(digest)).ok()?;
+        (revision::digest(&bytes) == digest).then(|| bytes.into())
     }
 
     /// Keeps a revision that has answered, in place of the oldest. Blocks on the disk.
@@ -89,12 +155,9 @@ impl Shelf {
         }
         {
             let mut known = self.known();
-            // Meanwhile it may have failed its trial.
-            if !known.failed.iter().any(|failed| failed.digest == digest) {
-                known.good.retain(|good| good != digest);
-                known.good.insert(0, digest.to_owned());
-                known.good.truncate(GOOD);
-            }
+            known.good.retain(|good| good != digest);
+            known.good.insert(0, digest.to_owned());
+            known.prune();
         }
         self.save();
     }
@@ -120,14 +183,19 @@ impl Shelf {
         }
     }
 
-    /// The kept revisions whose files are intact, the newest first. Blocks on the disk.
+    /// What to start with: the pinned revision, then the good ones, the newest first;
+    /// of each the file, if it is intact. Blocks on the disk.
     pub(super) fn good(&self) -> Vec<Bytes> {
-        let digests = self.known().good.clone();
-        let intact = digests.iter().filter_map(|digest| {
-            let bytes = fs::read(self.file(digest)).ok()?;
-            (revision::digest(&bytes) == *digest).then(|| bytes.into())
-        });
-        intact.collect()
+        let known = self.known().clone();
+        let pinned = known.pinned.iter();
+        let others = known
+            .good
+            .iter()
+            .filter(|digest| !known.has_failed(digest) && !known.is_pinned(digest));
+        pinned
+            .chain(others)
+            .filter_map(|digest| self.read(digest))
+            .collect()
     }
 
     fn file(&self, digest: &str) -> PathBuf {
@@ -189,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_remembered_and_not_kept() {
+    fn what_failed_is_remembered_and_not_started_with() {
         let folder = tempfile::tempdir().unwrap();
         let shelf = Shelf::open(folder.path().to_owned());
         keep(&shelf, b"1");
@@ -201,6 +269,11 @@ mod tests {
         let shelf = Shelf::open(folder.path().to_owned());
         assert_eq!(kept(&shelf), ["1"]);
         assert_eq!(shelf.why_failed(&digest).as_deref(), Some("it trapped"));
+        assert_eq!(shelf.read(&digest).as_deref(), Some(&b"2"[..]));
+        shelf.choose(&digest);
+        assert_eq!(kept(&shelf), ["2", "1"]);
+        shelf.choose(&revision::digest(b"1"));
+        assert_eq!(kept(&shelf), ["1", "2"]);
         for number in 0..2 * FAILED {
             shelf.note_failed(&number.to_string(), "it trapped");
         }
@@ -218,5 +291,21 @@ mod tests {
         assert_eq!(kept(&shelf), ["1"]);
         fs::write(folder.path().join("known.json"), b"{").unwrap();
         assert!(kept(&Shelf::open(folder.path().to_owned())).is_empty());
+    }
+
+    #[test]
+    fn the_pinned_one_is_kept_and_comes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(folder.path().to_owned());
+        keep(&shelf, b"1");
+        shelf.pin(Some(revision::digest(b"1")));
+        for bytes in [&b"2"[..], b"3", b"4", b"5"] {
+            keep(&shelf, bytes);
+        }
+        let shelf = Shelf::open(folder.path().to_owned());
+        assert_eq!(kept(&shelf), ["1", "5", "4", "3"]);
+        shelf.pin(None);
+        keep(&shelf, b"6");
+        assert_eq!(kept(&shelf), ["6", "5", "4"]);
     }
 }

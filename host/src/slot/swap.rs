@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::task::JoinHandle;
+
 use super::probation::Verdict;
 use super::{Loaded, Slot};
 
@@ -12,13 +14,42 @@ impl Slot {
     /// New requests see the new revision at once; started ones end on the old one,
     /// which they hold. The old one stays as the last good one if it ever answered.
     pub(super) fn swap(&self, new: Arc<Loaded>) {
-        let _one_writer = self.writer();
-        if let Some(old) = self.current.swap(Some(new)) {
+        let one_writer = self.writer();
+        if let Some(old) = self.current.swap(Some(new.clone())) {
             old.pool.retire();
             if old.good.load(Ordering::Relaxed) || self.previous.load().is_none() {
                 self.previous.store(Some(old));
             }
         }
+        drop(one_writer);
+        self.note_loaded(&new);
+    }
+
+    /// As [`Slot::swap`], by an operator's word: what served before is not gone back to
+    /// by itself.
+    pub(super) fn replace(&self, new: Arc<Loaded>) -> Option<Arc<Loaded>> {
+        let one_writer = self.writer();
+        let old = self.current.swap(Some(new.clone()));
+        self.previous.store(None);
+        drop(one_writer);
+        if let Some(old) = &old {
+            old.pool.retire();
+        }
+        self.note_loaded(&new);
+        old
+    }
+
+    fn note_loaded(&self, new: &Loaded) {
+        let (number, revision) = (new.number, new.revision());
+        self.record.loaded(number, revision.digest());
+        self.count_swap("ok");
+        tracing::info!(
+            service = self.service.name,
+            number,
+            digest = revision.digest(),
+            size = revision.size(),
+            "component serves"
+        );
     }
 
     /// Counts a request of a revision on trial; too many failures bring back the
@@ -28,21 +59,17 @@ impl Slot {
         else {
             return;
         };
+        // An operator's word counts for more.
+        if self.shelf.pinned().is_some() {
+            return;
+        }
         let why = format!("it failed {failures} of its first {requests} requests");
         self.roll_back(loaded, &why);
     }
 
-    /// Brings back the revision before the one that serves, by an operator's word. Its
-    /// digest then counts as failed. False: there is none before it.
-    pub fn roll_back_by_hand(&self) -> bool {
-        self.current
-            .load_full()
-            .is_some_and(|serving| self.roll_back(&serving, "an operator asked for it"))
-    }
-
     /// Brings back the previous revision in place of `failed`, unless that serves no
     /// longer or there is none. Says whether it did.
-    fn roll_back(&self, failed: &Arc<Loaded>, why: &str) -> bool {
+    pub(super) fn roll_back(&self, failed: &Arc<Loaded>, why: &str) -> bool {
         let one_writer = self.writer();
         let serves = self.current.load_full();
         if !serves.is_some_and(|serving| Arc::ptr_eq(&serving, failed)) {
@@ -79,15 +106,18 @@ impl Slot {
         if loaded.good.swap(true, Ordering::Relaxed) {
             return;
         }
+        self.keep(loaded);
+    }
+
+    /// Has the revision's file kept, if it is not yet.
+    pub(super) fn keep(&self, loaded: &Loaded) -> Option<JoinHandle<()>> {
         let bytes = loaded
             .bytes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(bytes) = bytes {
-            let (shelf, digest) = (self.shelf.clone(), loaded.revision().digest().to_owned());
-            tokio::task::spawn_blocking(move || shelf.keep(&digest, &bytes));
-        }
+        let (shelf, digest) = (self.shelf.clone(), loaded.revision().digest().to_owned());
+        bytes.map(|bytes| tokio::task::spawn_blocking(move || shelf.keep(&digest, &bytes)))
     }
 
     fn writer(&self) -> MutexGuard<'_, ()> {

@@ -1,0 +1,286 @@
+//! One request in a slot: on the revision that serves, and if that fails once more on
+//! the one before it, all within the time of one answer. A revision in quarantine is
+//! passed over. Nothing here loads or swaps.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::outcome::{Answer, BUSY, Refusal};
+use super::quarantine::{Change, Entry};
+use super::{Loaded, Slot};
+use crate::bindings::lockgate::plugin::types::Request;
+use crate::config::Limits;
+use crate::instance::Fault;
+use crate::sandbox::Meter;
+
+/// Past its own deadline a call gets this long to notice; then the answer goes out
+/// and the call ends on the slow lane.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// A second run gets what is left, but not less than this.
+const WORTH_A_RUN: Duration = Duration::from_millis(50);
+
+impl Slot {
+    /// Answers one request, if need be by a second run on the previous good revision.
+    ///
+    /// # Errors
+    /// [`Refusal`]: there is no answer that could be sent.
+    pub async fn handle(&self, request: Request, request_id: &str) -> Result<Answer, Refusal> {
+        let (loaded, trying) = self.choose()?;
+        let place = self.admission.enter().await.ok_or(BUSY)?;
+        let call = Call {
+            request_id: request_id.into(),
+            request: Arc::new(request),
+            place: Arc::new(place),
+        };
+        self.run(loaded, trying, call).await
+    }
+
+    /// The revision that serves or, while that is in quarantine, the one before it.
+    fn choose(&self) -> Result<(Arc<Loaded>, Option<Trying>), Refusal> {
+        let now = Instant::now();
+        let current = self.current.load_full().ok_or(Refusal::NoComponent)?;
+        let left = match current.enter(now) {
+            Ok(trying) => return Ok((current, trying)),
+            Err(left) => left,
+        };
+        if let Some(previous) = self.previous.load_full()
+            && let Ok(trying) = previous.enter(now)
+        {
+            return Ok((previous, trying));
+        }
+        let seconds = left.as_millis().div_ceil(1000).max(1);
+        Err(Refusal::Resting {
+            retry_after: u32::try_from(seconds).unwrap_or(u32::MAX),
+        })
+    }
+
+    async fn run(
+        &self,
+        chosen: Arc<Loaded>,
+        trying: Option<Trying>,
+        call: Call,
+    ) -> Result<Answer, Refusal> {
+        let limits = &self.service.limits;
+        let began = Instant::now();
+        let attempt = self.attempt(&chosen, &call, limits.wall).await;
+        self.note_time(&chosen, trying, &attempt);
+        let (fault, wrote) = match attempt {
+            Attempt::Answered(response) => {
+                let failed = response.status().is_server_error();
+                if !failed {
+                    self.note_good(&chosen);
+                }
+                self.judge(&chosen, failed);
+                return Ok(answer(response, &chosen));
+            }
+            Attempt::Failed { fault, wrote } => (fault, wrote),
+        };
+        self.note_fault(&chosen, &call, &fault);
+        let previous = self.previous.load_full();
+        if fault != Fault::Crowded {
+            self.judge(&chosen, true);
+        }
+        let previous = previous
+            .filter(|previous| !Arc::ptr_eq(previous, &chosen))
+            .filter(|previous| !previous.quarantine.is_closed())
+            .filter(|_| fault != Fault::Crowded && may_run_again(&call.request.method, wrote));
+        let (Some(previous), Some(left)) = (previous, time_left(limits, began.elapsed())) else {
+            return Err(fault.into());
+        };
+        metrics::counter!("lockgate_runs_again_total", "service" => self.service.name.clone())
+            .increment(1);
+        match self.attempt(&previous, &call, left).await {
+            Attempt::Answered(response) => Ok(answer(response, &previous)),
+            Attempt::Failed { fault, .. } => {
+                self.note_fault(&previous, &call, &fault);
+                Err(fault.into())
+            }
+        }
+    }
+
+    async fn attempt(&self, loaded: &Loaded, call: &Call, wall: Duration) -> Attempt {
+        let meter = Arc::new(Meter::new(self.service.limits.cpu, wall));
+        let (pool, call, on_lane) = (loaded.pool.clone(), call.clone(), meter.clone());
+        let running = async move {
+            let mut instance = match pool.take(meter.clone()).await {
+                Ok(instance) => instance,
+                Err(fault) => {
+                    return Attempt::Failed {
+                        fault,
+                        wrote: false,
+                    };
+                }
+            };
+            let result = instance
+                .handle(meter, &call.request_id, &call.request)
+                .await;
+            let wrote = instance.wrote();
+            // The place is free only now, even if nobody waits for the answer any more.
+            let _place = &call.place;
+            match result {
+                Ok(response) => {
+                    pool.give_back(instance);
+                    Attempt::Answered(response)
+                }
+                Err(fault) => {
+                    pool.discard(instance);
+                    Attempt::Failed { fault, wrote }
+                }
+            }
+        };
+        match tokio::time::timeout(wall + SLACK, self.lane.run(on_lane, running)).await {
+            Ok(Some(attempt)) => attempt,
+            // Whether it has written is not known.
+            Ok(None) | Err(_) => Attempt::Failed {
+                fault: Fault::Wall,
+                wrote: true,
+            },
+        }
+    }
+
+    /// Brings what came of a call to the revision's quarantine.
+    fn note_time(&self, loaded: &Loaded, trying: Option<Trying>, attempt: &Attempt) {
+        let late = match attempt {
+            Attempt::Answered(_) => false,
+            Attempt::Failed { fault, .. } => matches!(fault, Fault::Cpu | Fault::Wall),
+        };
+        let change = match trying {
+            Some(trying) => trying.end(late),
+            None if late => loaded.quarantine.timed_out(Instant::now()),
+            None => Change::Nothing,
+        };
+        let (name, revision) = (&self.service.name, loaded.revision().short_digest());
+        match change {
+            Change::Nothing => {}
+            Change::Began => {
+                metrics::counter!("lockgate_quarantines_total", "service" => name.clone())
+                    .increment(1);
+                tracing::error!(
+                    service = name,
+                    revision,
+                    "too many calls ran past their time: the component is in quarantine"
+                );
+            }
+            Change::Ended => {
+                tracing::warn!(
+                    service = name,
+                    revision,
+                    "the component works again: its quarantine is over"
+                );
+            }
+        }
+    }
+
+    fn note_fault(&self, loaded: &Loaded, call: &Call, fault: &Fault) {
+        let service = self.service.name.clone();
+        metrics::counter!("lockgate_faults_total", "service" => service, "kind" => fault.kind())
+            .increment(1);
+        tracing::error!(
+            service = self.service.name, revision = loaded.revision().short_digest(),
+            request_id = %call.request_id, %fault, "component failed",
+        );
+    }
+}
+
+impl Loaded {
+    /// May a request go to this revision? If not, how long it rests.
+    fn enter(self: &Arc<Self>, now: Instant) -> Result<Option<Trying>, Duration> {
+        match self.quarantine.admit(now) {
+            Entry::Open => Ok(None),
+            Entry::Probe => Ok(Some(Trying(Some(self.clone())))),
+            Entry::Resting(left) => Err(left),
+        }
+    }
+}
+
+/// The one request that tries a revision in quarantine. Dropped before its end, it
+/// leaves the next request to try.
+struct Trying(Option<Arc<Loaded>>);
+
+impl Trying {
+    fn end(mut self, late: bool) -> Change {
+        let loaded = self.0.take();
+        loaded.map_or(Change::Nothing, |loaded| {
+            loaded.quarantine.tried(Some(late), Instant::now())
+        })
+    }
+}
+
+impl Drop for Trying {
+    fn drop(&mut self) {
+        if let Some(loaded) = self.0.take() {
+            loaded.quarantine.tried(None, Instant::now());
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Call {
+    request_id: Arc<str>,
+    request: Arc<Request>,
+    place: Arc<OwnedSemaphorePermit>,
+}
+
+enum Attempt {
+    Answered(http::Response<Bytes>),
+    Failed { fault: Fault, wrote: bool },
+}
+
+fn answer(response: http::Response<Bytes>, loaded: &Loaded) -> Answer {
+    Answer {
+        response,
+        revision: loaded.revision().short_digest().to_owned(),
+    }
+}
+
+/// A request that only reads (RFC 9110 section 9.2.1), or that had made no write yet.
+fn may_run_again(method: &str, wrote: bool) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS") || !wrote
+}
+
+/// What a second run may take so that the whole answer stays within the first run's
+/// limit and half a second, 5 s at most.
+fn time_left(limits: &Limits, spent: Duration) -> Option<Duration> {
+    let all = limits.wall + Duration::from_millis(500) - SLACK;
+    let left = all.checked_sub(spent)?;
+    (left >= WORTH_A_RUN).then(|| left.min(limits.wall))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_run_again() {
+        for (method, wrote, expected) in [
+            ("GET", false, true),
+            ("GET", true, true),
+            ("HEAD", true, true),
+            ("POST", false, true),
+            ("POST", true, false),
+            ("DELETE", true, false),
+        ] {
+            assert_eq!(may_run_again(method, wrote), expected, "{method} {wrote}");
+        }
+    }
+
+    #[test]
+    fn both_runs_fit_into_one_answer() {
+        let config = crate::config::Config::from_parts(None, |_| None).unwrap();
+        for service in &config.services {
+            let limits = &service.limits;
+            assert!(limits.wall + Duration::from_millis(500) <= Duration::from_secs(5));
+            assert_eq!(time_left(limits, Duration::ZERO), Some(limits.wall));
+            assert_eq!(
+                time_left(limits, limits.wall + Duration::from_millis(220)),
+                None
+            );
+            let spent = limits.cpu + Duration::from_millis(100);
+            assert!(time_left(limits, spent).is_some_and(|left| left >= limits.cpu));
+        }
+    }
+}
