@@ -2,6 +2,7 @@
 //! anything needs its bearer token, and it answers only to names that are its own, so
 //! that a web page cannot reach it through a browser on the same machine (DNS rebinding).
 
+mod gauges;
 mod plugins;
 mod token;
 
@@ -29,12 +30,15 @@ pub use token::Token;
 use crate::respond::{self, Fault};
 use crate::server::Handler;
 use crate::slot::Slot;
+use crate::state::State;
 
 /// What the admin listener can see.
 #[derive(Clone)]
 pub struct Admin {
     /// Each service with the address it listens on.
     pub services: Vec<(Arc<Slot>, SocketAddr)>,
+    /// Whose breakers the metrics show.
+    pub state: Arc<State>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// The address that this listener was told to bind to.
@@ -116,6 +120,8 @@ async fn readyz(Shared(admin): Shared<Admin>) -> Response {
 
 /// The Prometheus text format, version 0.0.4.
 async fn metrics(Shared(admin): Shared<Admin>) -> Response {
+    let slots = admin.services.iter().map(|(slot, _)| slot.as_ref());
+    gauges::refresh(slots, &admin.state);
     let mut response = Response::new(Body::from(admin.metrics.render()));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);

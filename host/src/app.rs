@@ -20,6 +20,7 @@ use crate::http::Service;
 use crate::imports::Scope;
 use crate::revision::Cache;
 use crate::server;
+use crate::signature::PublicKey;
 use crate::slot::{Loader, Slot};
 use crate::state::State;
 use crate::{logging, watch};
@@ -61,13 +62,20 @@ async fn run(mut config: Config) -> anyhow::Result<()> {
     // A port of 0 is chosen now, because peers and plugins are told the port.
     let reserved = reserve(&mut config)?;
     let config = Arc::new(config);
-    let engine = Engine::new(config.services.iter().map(|service| &service.limits))?;
+    let limits = config.services.iter().map(|service| &service.limits);
+    let engine = Engine::new(limits, config.stack)?;
+    let public_key = public_key(&config)?;
     let state = State::open(config.clone()).await?;
     let settings = crate::slot::Settings {
         probation: config.probation,
         quarantine: config.quarantine,
     };
-    let loader = Arc::new(Loader::new(engine, open_cache(&config), settings));
+    let loader = Arc::new(Loader::new(
+        engine,
+        open_cache(&config),
+        settings,
+        public_key,
+    ));
     let slots = slots(&config, &state, &loader);
     let stop = CancellationToken::new();
     let places = tokio::select! {
@@ -150,6 +158,7 @@ fn serve_all(
     let answers = admin::answers(Admin {
         token,
         services,
+        state: state.clone(),
         metrics,
         address,
     });
@@ -170,6 +179,18 @@ fn slots(config: &Config, state: &Arc<State>, loader: &Arc<Loader>) -> Vec<Arc<S
         Arc::new(Slot::new(service, scope, loader.clone(), folder))
     };
     config.services.iter().map(slot).collect()
+}
+
+/// A key that cannot be read ends the start: whoever names one wants no unsigned file.
+fn public_key(config: &Config) -> anyhow::Result<Option<PublicKey>> {
+    let Some(file) = &config.plugins_public_key_file else {
+        return Ok(None);
+    };
+    let cannot = || format!("cannot use the plugins' public key {}", file.display());
+    let text = std::fs::read(file).with_context(cannot)?;
+    let key = PublicKey::from_pem(&text).with_context(cannot)?;
+    tracing::info!(file = %file.display(), "plugin files must be signed");
+    Ok(Some(key))
 }
 
 /// Without the cache every start compiles, which is slower but not wrong.

@@ -11,8 +11,8 @@ use crate::imports;
 use crate::lane::SlowLane;
 use crate::sandbox::{self, HostData, TICK};
 
-/// Stack of a guest. Rust's own default for wasm is 1 MiB of linear memory besides.
-const WASM_STACK: usize = 512 << 10;
+/// Stack of the host functions that a guest calls, besides the guest's own.
+const HOST_STACK: usize = 1536 << 10;
 
 /// Room of the pool for revisions that are loading or draining, in instances.
 const SPARE: usize = 64;
@@ -36,11 +36,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Builds the engine with room for the instances that these limits allow.
+    /// Builds the engine with room for the instances that these limits allow. `stack`
+    /// is what a guest may use, bytes; Rust's own for wasm is 1 MiB of linear memory
+    /// besides.
     ///
     /// # Errors
     /// [`EngineError`] if wasmtime or the threads cannot be set up.
-    pub fn new<'a>(limits: impl Iterator<Item = &'a Limits>) -> Result<Arc<Engine>, EngineError> {
+    pub fn new<'a>(
+        limits: impl Iterator<Item = &'a Limits>,
+        stack: usize,
+    ) -> Result<Arc<Engine>, EngineError> {
         let (mut instances, mut memory, mut elements) = (SPARE, 1 << 20, 1000);
         for limits in limits {
             // The current revision and the one before may both be full.
@@ -48,13 +53,13 @@ impl Engine {
             memory = memory.max(limits.memory);
             elements = elements.max(limits.table_elements);
         }
-        let mut config = base_config();
+        let mut config = base_config(stack);
         config.allocation_strategy(pooling(instances, memory, elements));
         let (inner, pooled) = match wasmtime::Engine::new(&config) {
             Ok(engine) => (engine, true),
             Err(error) => {
                 tracing::warn!(%error, "no pooling allocator here: instances are made on demand");
-                let engine = wasmtime::Engine::new(&base_config());
+                let engine = wasmtime::Engine::new(&base_config(stack));
                 (engine.map_err(EngineError::Engine)?, false)
             }
         };
@@ -93,7 +98,7 @@ impl Engine {
     }
 }
 
-fn base_config() -> Config {
+fn base_config(stack: usize) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -101,8 +106,8 @@ fn base_config() -> Config {
         .gc_support(false)
         .wasm_memory64(false)
         .memory_init_cow(true)
-        .max_wasm_stack(WASM_STACK)
-        .async_stack_size(2 << 20);
+        .max_wasm_stack(stack)
+        .async_stack_size(stack + HOST_STACK);
     config
 }
 

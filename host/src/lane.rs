@@ -48,6 +48,7 @@ impl SlowLane {
         Share {
             lane: self.handle.clone(),
             places: Arc::new(Semaphore::new(places)),
+            size: places,
         }
     }
 }
@@ -57,9 +58,15 @@ impl SlowLane {
 pub struct Share {
     lane: Handle,
     places: Arc<Semaphore>,
+    size: usize,
 }
 
 impl Share {
+    /// Calls that are on the lane.
+    pub fn taken(&self) -> usize {
+        self.size.saturating_sub(self.places.available_permits())
+    }
+
     /// Runs a call to its end. None only if the lane stops first. `meter` must be
     /// the one that the call's instance looks at; it goes on while the call waits for
     /// a place on the lane.

@@ -17,6 +17,7 @@ pub mod pool;
 pub mod instance;
 pub mod response;
 pub mod revision;
+pub mod signature;
 pub mod engine;
 pub mod lane;
 pub mod sandbox;

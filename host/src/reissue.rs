@@ -10,14 +10,19 @@ use crate::keys::{Claims, Issued, Keys, Rejection, Usage, sha256_hex};
 use crate::revocation::{LOCAL_PREFIX, Revocations, Subject};
 use crate::store::{Condition, Store};
 
-/// Life of an access token, seconds.
-pub const ACCESS_LIFE: u64 = 3600;
-/// Life of a refresh token, seconds.
-pub const REFRESH_LIFE: u64 = 604_800;
 /// How long after the login refreshing ends, seconds.
 const LOGIN_LIFE: u64 = 30 * 86_400;
 /// A rotation record outlives its token by the leeway, seconds.
 const LEEWAY: u64 = 60;
+
+/// How long what is signed lives. Hosts that share a store must agree on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Lives {
+    /// Of an access token, seconds.
+    pub access: u64,
+    /// Of a refresh token, seconds.
+    pub refresh: u64,
+}
 
 /// New tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +107,8 @@ pub struct Reissue<'a> {
     pub store: &'a dyn Store,
     /// The store is shared with other hosts: while it is away nothing is rotated.
     pub shared: bool,
+    /// Of the new tokens.
+    pub lives: Lives,
     /// Seconds in which a rotated token gives its successor.
     pub grace: u64,
     /// Unix seconds.
@@ -315,8 +322,8 @@ impl Reissue<'_> {
     }
 
     fn sign(&self, record: &Rotation, rotated: bool, degraded: bool) -> Result<Tokens, Refusal> {
-        let access = record.claims("access", &record.access_jti, ACCESS_LIFE);
-        let refresh = record.claims("refresh", &record.jti, REFRESH_LIFE);
+        let access = record.claims("access", &record.access_jti, self.lives.access);
+        let refresh = record.claims("refresh", &record.jti, self.lives.refresh);
         let sign = |claims: &Issued| {
             self.keys
                 .sign(claims)

@@ -3,28 +3,42 @@
 //! It runs no guest code and knows nothing of files or HTTP.
 
 mod cache;
+mod imports;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::types::{Component as ComponentType, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex};
 
 pub use cache::Cache;
+pub use imports::ImportChange;
 
 use crate::bindings::PluginPre;
 use crate::bindings::lockgate::plugin::types::{Request, Response};
-use crate::config::{Grants, ServiceConfig};
+use crate::config::ServiceConfig;
 use crate::engine::Engine;
 use crate::sandbox::HostData;
+use crate::signature::Unsigned;
 
 /// Largest component file, bytes.
 pub const MAX_SIZE: usize = 64 << 20;
 
 const HANDLER: &str = "lockgate:plugin/handler@0.1.0";
 const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
-const WASI: [&str; 5] = ["cli", "clocks", "filesystem", "io", "random"];
+
+/// What was dropped in: a component's file and, where drops must be signed, the
+/// signature file beside it.
+#[derive(Debug, Clone)]
+pub struct Artifact {
+    /// Contents of `<service>.wasm`.
+    pub component: Bytes,
+    /// Contents of `<service>.wasm.sig`; none if there is none or nobody asks for it.
+    pub signature: Option<Bytes>,
+}
 
 /// Why a file cannot serve. Each is a sentence for the plugin's author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +84,7 @@ pub enum LoadError {
     },
     /// It imports a host interface that its service was not granted.
     #[error(
-        "the component imports `{import}`, which service {service} is not granted: add \"{interface}\" to services.{service}.grants.interfaces or remove the import"
+        "the component imports `{import}`, which service {service} is not granted: add \"{interface}\" to services.{service}.grants.interfaces or remove the import{change}"
     )]
     NotGranted {
         /// As the component names it.
@@ -79,14 +93,18 @@ pub enum LoadError {
         interface: String,
         /// The service.
         service: String,
+        /// Against the revision that serves.
+        change: ImportChange,
     },
     /// It imports what no plugin may.
-    #[error("the component imports `{import}`, {why}")]
+    #[error("the component imports `{import}`, {why}{change}")]
     Forbidden {
         /// As the component names it.
         import: String,
         /// Why not.
         why: &'static str,
+        /// Against the revision that serves.
+        change: ImportChange,
     },
     /// An import has another type or version than the host offers.
     #[error("an import does not fit what the host offers: {0}")]
@@ -94,6 +112,9 @@ pub enum LoadError {
     /// The compiler refused it.
     #[error("the component does not compile: {0}")]
     Compile(String),
+    /// Drops must be signed, and this one is not as it should be.
+    #[error("this file is not loaded: {0}")]
+    Unsigned(#[from] Unsigned),
     /// It failed its trial before.
     #[error("this file was rolled back and is not tried again until it changes: {0}")]
     RolledBack(String),
@@ -114,12 +135,14 @@ pub struct Revision {
     digest: String,
     size: usize,
     loaded_at: SystemTime,
+    imports: BTreeSet<String>,
     pre: PluginPre<HostData>,
     self_test: Option<ComponentExportIndex>,
 }
 
 impl Revision {
     /// Verifies and compiles. Takes long: keep it off the threads that serve.
+    /// `running` is what a refused component's imports are compared with.
     ///
     /// # Errors
     /// [`LoadError`]: what is wrong with the file, in one sentence.
@@ -128,12 +151,14 @@ impl Revision {
         service: Arc<ServiceConfig>,
         bytes: &[u8],
         cache: Option<&Cache>,
+        running: Option<&Revision>,
     ) -> Result<Revision, LoadError> {
         look(bytes)?;
         let digest = digest(bytes);
-        let component = compile(engine, bytes, &digest, cache)?;
+        let component = compile(engine, bytes, &service.name, &digest, cache)?;
         let types = component.component_type();
-        check_imports(engine.wasmtime(), &types, &service)?;
+        let imports = imports::names(engine.wasmtime(), &types);
+        imports::check(&imports, &service, running)?;
         check_exports(engine.wasmtime(), &types)?;
         let linker = engine.linker(&service.grants);
         let linker = linker.map_err(|error| LoadError::WrongImport(words(&error)))?;
@@ -153,6 +178,7 @@ impl Revision {
             digest,
             size: bytes.len(),
             loaded_at: SystemTime::now(),
+            imports,
             pre,
             self_test,
         })
@@ -181,6 +207,11 @@ impl Revision {
     /// When it was verified.
     pub fn loaded_at(&self) -> SystemTime {
         self.loaded_at
+    }
+
+    /// All that it imports, by name.
+    pub fn imports(&self) -> &BTreeSet<String> {
+        &self.imports
     }
 
     /// Ready to be instantiated.
@@ -243,10 +274,11 @@ fn look(bytes: &[u8]) -> Result<(), LoadError> {
 fn compile(
     engine: &Engine,
     bytes: &[u8],
+    service: &str,
     digest: &str,
     cache: Option<&Cache>,
 ) -> Result<Component, LoadError> {
-    if let Some(component) = cache.and_then(|cache| cache.get(engine.wasmtime(), digest)) {
+    if let Some(component) = cache.and_then(|cache| cache.get(engine.wasmtime(), service, digest)) {
         return Ok(component);
     }
     let component = Component::from_binary(engine.wasmtime(), bytes).map_err(|error| {
@@ -258,57 +290,9 @@ fn compile(
         }
     })?;
     if let Some(cache) = cache {
-        cache.put(engine.wasmtime(), digest, &component);
+        cache.put(engine.wasmtime(), service, digest, &component);
     }
     Ok(component)
-}
-
-/// Refuses every import that the linker would not offer, with the reason.
-fn check_imports(
-    engine: &wasmtime::Engine,
-    types: &ComponentType,
-    service: &ServiceConfig,
-) -> Result<(), LoadError> {
-    types
-        .imports(engine)
-        .try_for_each(|(name, _)| check_import(name, &service.name, &service.grants))
-}
-
-fn check_import(name: &str, service: &str, grants: &Grants) -> Result<(), LoadError> {
-    let forbidden = |why| {
-        Err(LoadError::Forbidden {
-            import: name.to_owned(),
-            why,
-        })
-    };
-    let Some((package, rest)) = name.split_once('/') else {
-        return forbidden("which is not an interface of wit/ or of WASI");
-    };
-    let interface = rest.split('@').next().unwrap_or(rest);
-    match package.split_once(':') {
-        // Types only: nothing to call.
-        Some(("lockgate", "plugin")) if interface == "types" => Ok(()),
-        Some(("lockgate", "plugin")) if matches!(interface, "handler" | "self-test") => {
-            forbidden("which a plugin exports and the host calls")
-        }
-        Some(("lockgate", "plugin")) if grants.interfaces.contains(interface) => Ok(()),
-        Some(("lockgate", "plugin")) => Err(LoadError::NotGranted {
-            import: name.to_owned(),
-            interface: interface.to_owned(),
-            service: service.to_owned(),
-        }),
-        Some(("wasi", package)) if WASI.contains(&package) => Ok(()),
-        Some(("wasi", "sockets")) => {
-            forbidden("but a plugin gets no sockets: the host makes connections")
-        }
-        Some(("wasi", "http")) => {
-            forbidden("but a plugin makes no HTTP requests: the host hands them in")
-        }
-        Some(("wasi", _)) => forbidden(
-            "which is not among the parts of WASI that plugins get: cli, clocks, filesystem, io, random",
-        ),
-        _ => forbidden("which is not an interface of wit/ or of WASI"),
-    }
 }
 
 fn check_exports(engine: &wasmtime::Engine, types: &ComponentType) -> Result<(), LoadError> {
@@ -395,40 +379,6 @@ mod tests {
             assert_eq!(look(bytes), Err(expected));
         }
         assert_eq!(look(b"\0asm\x0d\0\x01\0"), Ok(()));
-    }
-
-    #[test]
-    fn imports_are_refused_with_the_reason() {
-        let grants = Grants {
-            interfaces: ["redis".to_owned()].into(),
-            ..Grants::default()
-        };
-        let said = |name| {
-            check_import(name, "probe", &grants)
-                .err()
-                .map(|e| e.to_string())
-        };
-        for fine in [
-            "lockgate:plugin/redis@0.1.0",
-            "lockgate:plugin/types@0.1.0",
-            "wasi:io/poll@0.2.6",
-        ] {
-            assert_eq!(said(fine), None, "{fine}");
-        }
-        assert_eq!(
-            said("lockgate:plugin/jwt@0.1.0").unwrap(),
-            "the component imports `lockgate:plugin/jwt@0.1.0`, which service probe is not granted: \
-             add \"jwt\" to services.probe.grants.interfaces or remove the import"
-        );
-        for (name, expected) in [
-            ("wasi:sockets/tcp@0.2.6", "no sockets"),
-            ("wasi:http/outgoing-handler@0.2.6", "no HTTP requests"),
-            ("wasi:keyvalue/store@0.2.0", "not among the parts"),
-            ("acme:thing/x@1.0.0", "not an interface of wit/"),
-            ("env", "not an interface of wit/"),
-        ] {
-            assert!(said(name).unwrap().contains(expected), "{name}");
-        }
     }
 
     #[test]

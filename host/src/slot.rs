@@ -19,18 +19,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 
 pub use hand::ByHand;
 pub use loader::{Loader, Settings};
 pub use outcome::{Answer, Refusal};
-pub use record::{Entry, Failure, Report, RevisionReport};
+pub use record::{Entry, Failure, LoadReport, Report, RevisionReport};
 
 use crate::config::ServiceConfig;
 use crate::imports::Scope;
 use crate::lane::Share;
 use crate::pool::Pool;
-use crate::revision::{self, LoadError, Revision};
+use crate::revision::{self, Artifact, LoadError, Revision};
+use crate::signature::Unsigned;
 use admission::Admission;
 use probation::Probation;
 use quarantine::Quarantine;
@@ -44,7 +44,7 @@ struct Loaded {
     /// It has answered a request without a fault.
     good: AtomicBool,
     /// The file, until it is kept.
-    bytes: Mutex<Option<Bytes>>,
+    file: Mutex<Option<Artifact>>,
     trial: Probation,
     quarantine: Quarantine,
 }
@@ -125,6 +125,15 @@ impl Slot {
         self.current.load().is_some()
     }
 
+    /// How busy it is now.
+    pub fn load_report(&self) -> LoadReport {
+        LoadReport {
+            in_flight: self.admission.inside(),
+            waiting: self.admission.waiting(),
+            slow: self.lane.taken(),
+        }
+    }
+
     /// What the operator sees.
     pub fn report(&self) -> Report {
         let now = self.current.load_full();
@@ -161,9 +170,10 @@ impl Slot {
     ///
     /// # Errors
     /// [`LoadError`]: the step that failed, in one sentence.
-    pub async fn load(&self, bytes: Bytes) -> Result<(), LoadError> {
+    pub async fn load(&self, file: Artifact) -> Result<(), LoadError> {
         let _one_at_a_time = self.loading.lock().await;
-        let digest = revision::digest(&bytes);
+        let digest = revision::digest(&file.component);
+        let sequence = self.check_signature(&digest, &file)?;
         match self.shelf.pinned() {
             Some(pinned) if pinned != digest => return Err(LoadError::Pinned(pinned)),
             Some(_) => {}
@@ -173,10 +183,31 @@ impl Slot {
                 }
             }
         }
-        let new = self.prepare(bytes).await?;
+        let new = self.prepare(file).await?;
         self.swap(new);
         self.record.clear_failure();
+        if sequence.is_some_and(|sequence| self.shelf.note_sequence(sequence)) {
+            self.save().await;
+        }
         Ok(())
+    }
+
+    /// True if dropped files must be signed.
+    pub fn wants_signatures(&self) -> bool {
+        self.loader.public_key().is_some()
+    }
+
+    /// Checks a file that is dropped in; gives its sequence number where it must have one.
+    ///
+    /// # Errors
+    /// [`Unsigned`]: it must not be loaded.
+    pub fn check_signature(&self, digest: &str, file: &Artifact) -> Result<Option<u64>, Unsigned> {
+        let given = self.loader.check_signature(&self.service, digest, file)?;
+        let accepted = self.shelf.sequence();
+        match given {
+            Some(given) if given < accepted => Err(Unsigned::Superseded { given, accepted }),
+            given => Ok(given),
+        }
     }
 
     /// Loads the last good revision that an earlier process kept, or the one that is
@@ -185,8 +216,8 @@ impl Slot {
         let _one_at_a_time = self.loading.lock().await;
         let shelf = self.shelf.clone();
         let kept = tokio::task::spawn_blocking(move || shelf.good()).await;
-        for bytes in kept.unwrap_or_default() {
-            match self.prepare(bytes).await {
+        for file in kept.unwrap_or_default() {
+            match self.prepare_kept(file).await {
                 Ok(new) => return self.swap(new),
                 Err(error) => {
                     tracing::warn!(service = self.service.name, %error, "a kept revision does not load")
@@ -195,17 +226,27 @@ impl Slot {
         }
     }
 
+    /// As [`Slot::prepare`], of a file that was dropped in earlier: it must still be
+    /// signed with the key that counts now, but may be older than the newest.
+    async fn prepare_kept(&self, file: Artifact) -> Result<Arc<Loaded>, LoadError> {
+        let digest = revision::digest(&file.component);
+        self.loader.check_signature(&self.service, &digest, &file)?;
+        self.prepare(file).await
+    }
+
     /// From a file to a revision that could serve. The caller holds `loading`.
-    async fn prepare(&self, bytes: Bytes) -> Result<Arc<Loaded>, LoadError> {
+    async fn prepare(&self, file: Artifact) -> Result<Arc<Loaded>, LoadError> {
+        let component = file.component.clone();
+        let running = self.revision();
         let pool = self
             .loader
-            .prepare(&self.service, &self.scope, &self.lane, bytes.clone())
+            .prepare(&self.service, &self.scope, &self.lane, component, running)
             .await?;
         Ok(Arc::new(Loaded {
             number: self.numbers.fetch_add(1, Ordering::Relaxed) + 1,
             pool,
             good: AtomicBool::new(false),
-            bytes: Mutex::new(Some(bytes)),
+            file: Mutex::new(Some(file)),
             trial: Probation::new(self.loader.settings().probation, Instant::now()),
             quarantine: Quarantine::new(self.loader.settings().quarantine),
         }))

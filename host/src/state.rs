@@ -19,7 +19,7 @@ use crate::journal::Journal;
 use crate::keys::{Keys, secret_file};
 use crate::limiter::Limiter;
 use crate::peers::Peers;
-use crate::reissue::{Refusal, Reissue, Tokens};
+use crate::reissue::{Lives, Refusal, Reissue, Tokens};
 use crate::revocation::Revocations;
 use crate::sockets::Sockets;
 use crate::store::Store;
@@ -258,7 +258,12 @@ impl State {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn reissue(&self, token: &str, store: &dyn Store) -> Result<Tokens, Refusal> {
+    pub async fn reissue(
+        &self,
+        token: &str,
+        lives: Lives,
+        store: &dyn Store,
+    ) -> Result<Tokens, Refusal> {
         let reissue = Reissue {
             keys: &self.keys,
             revocations: &self.revocations,
@@ -266,6 +271,7 @@ impl State {
             directory: &self.directory,
             store,
             shared: self.redis().is_some(),
+            lives,
             grace: self.config.jwt.refresh_grace.as_secs(),
             now: self.clock.now(),
         };

@@ -1,5 +1,5 @@
-//! The plugin folder: notices when `<service>.wasm` has other contents and brings
-//! them to the service's slot. Events make it quick, polling makes it sure: events do
+//! The plugin folder: notices when `<service>.wasm`, or the signature beside it, has
+//! other contents and brings them to the service's slot. Events make it quick, polling makes it sure: events do
 //! not cross every container mount. It judges no content and never waits for a file.
 
 mod read;
@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Reload;
-use crate::revision;
+use crate::revision::{self, Artifact};
 use crate::slot::Slot;
 use read::{Contents, Stamp};
 
@@ -95,22 +96,33 @@ fn watcher(folder: &Path, changed: &Arc<Notify>) -> Option<notify::RecommendedWa
         .ok()
 }
 
+/// Of the component, and of its signature if there is one.
+type Stamps = (Stamp, Option<Stamp>);
+
+/// Digest of a component, and the signature that lay beside it.
+type Tried = (String, Option<Bytes>);
+
 /// What is known of one service's file.
 pub struct Place {
     path: PathBuf,
+    /// Where its signature lies, if there must be one.
+    signature: Option<PathBuf>,
     slot: Arc<Slot>,
-    /// How the file looked last, and since when.
-    seen: Option<(Stamp, Instant)>,
-    /// Digest of the contents that were brought to the slot last.
-    tried: Option<String>,
+    /// How the file and its signature looked last, and since when.
+    seen: Option<(Stamps, Instant)>,
+    /// What was brought to the slot last.
+    tried: Option<Tried>,
     /// The last trouble with the file itself, so that it is reported once.
     trouble: Option<String>,
 }
 
 impl Place {
     fn new(folder: &Path, slot: Arc<Slot>) -> Place {
+        let path = folder.join(format!("{}.wasm", slot.service().name));
+        let signature = path.with_added_extension("sig");
         Place {
-            path: folder.join(format!("{}.wasm", slot.service().name)),
+            path,
+            signature: slot.wants_signatures().then_some(signature),
             slot,
             seen: None,
             tried: None,
@@ -120,8 +132,8 @@ impl Place {
 
     /// Looks at the file; true if it changed so lately that it must be looked at again.
     async fn look(&mut self, settle: Duration) -> bool {
-        let stamp = match read::stamp(&self.path).await {
-            Ok(stamp) => stamp,
+        let stamps = match self.stamps().await {
+            Ok(stamps) => stamps,
             Err(problem) => {
                 self.seen = None;
                 self.report(&problem);
@@ -130,13 +142,13 @@ impl Place {
         };
         let now = Instant::now();
         match &self.seen {
-            Some((seen, since)) if *seen == stamp => {
+            Some((seen, since)) if *seen == stamps => {
                 if now.duration_since(*since) < settle {
                     return true;
                 }
             }
             _ => {
-                self.seen = Some((stamp, now));
+                self.seen = Some((stamps, now));
                 return true;
             }
         }
@@ -147,32 +159,69 @@ impl Place {
         false
     }
 
-    /// Reads the file; new contents go to the slot.
+    async fn stamps(&self) -> Result<Stamps, String> {
+        let component = read::stamp(&self.path).await?;
+        let signature = match &self.signature {
+            Some(path) => read::stamp(path).await.ok(),
+            None => None,
+        };
+        Ok((component, signature))
+    }
+
+    /// Reads the files; new contents go to the slot.
     async fn load_now(&mut self) {
-        let contents = match read::contents(&self.path).await {
-            Ok(Contents::Whole(bytes)) => bytes,
+        let file = match self.read().await {
+            Ok(Some(file)) => file,
             // Somebody is writing: the next look finds another stamp.
-            Ok(Contents::Changing) => return,
+            Ok(None) => return,
             Err(problem) => return self.report(&problem),
         };
         let was_in_trouble = self.trouble.take().is_some();
-        let digest = revision::digest(&contents);
+        let digest = revision::digest(&file.component);
         let serving = self.slot.revision();
         let unchanged = serving
             .as_ref()
             .is_some_and(|revision| revision.digest() == digest);
-        if self.tried.as_ref() == Some(&digest) && (unchanged || !was_in_trouble) {
+        let now: Tried = (digest.clone(), file.signature.clone());
+        if self.tried.as_ref() == Some(&now) && (unchanged || !was_in_trouble) {
             if was_in_trouble {
                 self.slot.note_unchanged();
             }
             return;
         }
-        self.tried = Some(digest.clone());
-        if unchanged {
-            self.slot.note_unchanged();
-        } else if let Err(error) = self.slot.load(contents).await {
+        self.tried = Some(now);
+        let outcome = if unchanged {
+            // It serves already, but its signature may be another one.
+            let checked = self.slot.check_signature(&digest, &file);
+            checked
+                .map(|_| self.slot.note_unchanged())
+                .map_err(Into::into)
+        } else {
+            self.slot.load(file).await
+        };
+        if let Err(error) = outcome {
             self.slot.note_failure(Some(&digest), &error.to_string());
         }
+    }
+
+    /// The component and its signature; none while somebody writes one of them.
+    async fn read(&self) -> Result<Option<Artifact>, String> {
+        let Contents::Whole(component) = read::contents(&self.path).await? else {
+            return Ok(None);
+        };
+        let signature = match &self.signature {
+            None => None,
+            // One that cannot be read is none: the slot says so.
+            Some(path) => match read::contents(path).await {
+                Ok(Contents::Whole(signature)) => Some(signature),
+                Ok(Contents::Changing) => return Ok(None),
+                Err(_) => None,
+            },
+        };
+        Ok(Some(Artifact {
+            component,
+            signature,
+        }))
     }
 
     fn report(&mut self, problem: &str) {

@@ -10,7 +10,8 @@ use anyhow::{Context, bail};
 
 use crate::config::{Config, ServiceConfig};
 use crate::engine::Engine;
-use crate::revision::Revision;
+use crate::revision::{self, LoadError, Revision};
+use crate::signature::PublicKey;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,29 +37,52 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let service = service(&config, args)?;
     let shown = args.file.display();
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {shown}"))?;
-    let engine = Engine::new(std::iter::once(&service.limits))?;
-    Ok(
-        match Revision::load(&engine, Arc::clone(&service), &bytes, None) {
-            Ok(revision) => {
-                let test = if revision.self_test().is_some() {
-                    "has"
-                } else {
-                    "has no"
-                };
-                println!(
-                    "{shown} would serve as {}: {} bytes, digest {}; it {test} self-test.",
-                    service.name,
-                    revision.size(),
-                    revision.short_digest(),
-                );
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                println!("{shown} would be refused for {}: {error}.", service.name);
-                ExitCode::FAILURE
-            }
-        },
-    )
+    let signed = check_signature(&config, &service, &args.file, &bytes)?;
+    let engine = Engine::new(std::iter::once(&service.limits), config.stack)?;
+    let load = || Revision::load(&engine, Arc::clone(&service), &bytes, None, None);
+    Ok(match signed.and_then(|()| load()) {
+        Ok(revision) => {
+            let test = if revision.self_test().is_some() {
+                "has"
+            } else {
+                "has no"
+            };
+            println!(
+                "{shown} would serve as {}: {} bytes, digest {}; it {test} self-test.",
+                service.name,
+                revision.size(),
+                revision.short_digest(),
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{shown} would be refused for {}: {error}.", service.name);
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Where drops must be signed: is the file? Which sequence number a host has accepted
+/// is not known here.
+fn check_signature(
+    config: &Config,
+    service: &ServiceConfig,
+    file: &Path,
+    bytes: &[u8],
+) -> anyhow::Result<Result<(), LoadError>> {
+    let Some(path) = &config.plugins_public_key_file else {
+        return Ok(Ok(()));
+    };
+    let cannot = || format!("cannot use the plugins' public key {}", path.display());
+    let key = PublicKey::from_pem(&std::fs::read(path).with_context(cannot)?);
+    let key = key.with_context(cannot)?;
+    let signature = std::fs::read(file.with_added_extension("sig")).ok();
+    let checked = key.check(
+        &service.name,
+        &revision::digest(bytes),
+        signature.as_deref(),
+    );
+    Ok(checked.map(|_| ()).map_err(LoadError::from))
 }
 
 fn service(config: &Config, args: &Args) -> anyhow::Result<Arc<ServiceConfig>> {

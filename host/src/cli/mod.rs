@@ -6,6 +6,7 @@ mod healthcheck;
 mod plugins;
 mod remote;
 mod serve;
+mod sign;
 mod token;
 
 use std::process::ExitCode;
@@ -46,6 +47,10 @@ enum Command {
     Pin(plugins::Pin),
     /// Take `pin` back.
     Unpin(plugins::Unpin),
+    /// Make a key pair for signing plugin files.
+    Keygen(sign::Keygen),
+    /// Sign a plugin file for one service.
+    Sign(sign::Sign),
     /// Ask a health endpoint; for containers without curl.
     Healthcheck(healthcheck::Args),
 }
@@ -67,6 +72,8 @@ impl Cli {
             Command::Rollback(args) => plugins::roll_back(&args),
             Command::Pin(args) => plugins::pin(&args),
             Command::Unpin(args) => plugins::unpin(&args),
+            Command::Keygen(args) => sign::keygen(&args),
+            Command::Sign(args) => sign::sign(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
         };
         outcome.unwrap_or_else(|error| {
@@ -99,6 +106,17 @@ mod tests {
             &["lockgate", "rollback", "a/b"],
             &["lockgate", "pin", "a", "1234567"],
             &["lockgate", "pin", "a", "not-a-digest"],
+            &["lockgate", "sign", "x.wasm"],
+            &["lockgate", "sign", "x.wasm", "--key", "k", "--service", "A"],
+            &[
+                "lockgate",
+                "sign",
+                "x.wasm",
+                "--key",
+                "k",
+                "--sequence",
+                "-1",
+            ],
             &["lockgate", "token", "--role", "root"],
             &["lockgate", "token", "--user-id", "-1"],
             &["lockgate", "token", "--kind", "nonsense"],
@@ -119,6 +137,8 @@ mod tests {
             "rollback",
             "pin",
             "unpin",
+            "keygen",
+            "sign",
             "LOCKGATE_CONFIG",
             "Examples",
         ] {

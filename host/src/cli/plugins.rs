@@ -61,7 +61,7 @@ pub(super) struct Pin {
 #[derive(Debug, clap::Args)]
 pub(super) struct Unpin {
     /// The service.
-    #[arg(value_parser = service)]
+    #[arg(value_parser = service_name)]
     service: String,
     #[command(flatten)]
     remote: Remote,
@@ -70,7 +70,7 @@ pub(super) struct Unpin {
 #[derive(Debug, clap::Args)]
 struct Which {
     /// The service.
-    #[arg(value_parser = service)]
+    #[arg(value_parser = service_name)]
     service: String,
     /// The first characters of a kept revision's SHA-256, 8 at least.
     #[arg(value_parser = digest)]
@@ -151,7 +151,8 @@ fn print(entry: &Value) {
 }
 
 /// What may stand in a path as it is.
-fn service(text: &str) -> Result<String, &'static str> {
+/// Checks the name of a service on the command line.
+pub(super) fn service_name(text: &str) -> Result<String, &'static str> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if text.is_empty() || !text.chars().all(plain) {
         return Err("a service's name is made of a-z, 0-9 and hyphens");

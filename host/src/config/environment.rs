@@ -22,6 +22,10 @@ pub(super) fn apply(
     )?;
     from.path("LOCKGATE_ADMIN_TOKEN_FILE", &mut file.admin_token_file);
     from.path("LOCKGATE_PLUGINS_DIR", &mut file.plugins_dir);
+    from.path(
+        "LOCKGATE_PLUGINS_PUBLIC_KEY_FILE",
+        &mut file.plugins_public_key_file,
+    );
     from.path("LOCKGATE_DATA_DIR", &mut file.data_dir);
     from.text("SERVICE_NAME", &mut file.service);
     from.text("ENVIRONMENT", &mut file.environment);

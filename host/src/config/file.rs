@@ -31,6 +31,7 @@ pub(super) struct File {
     pub(super) admin: Option<SocketAddr>,
     pub(super) admin_token_file: Option<PathBuf>,
     pub(super) plugins_dir: Option<PathBuf>,
+    pub(super) plugins_public_key_file: Option<PathBuf>,
     pub(super) data_dir: Option<PathBuf>,
     /// Serve this one only. In the file it is the name; `SERVICE_NAME` sets it too.
     pub(super) service: Option<String>,
@@ -42,6 +43,7 @@ pub(super) struct File {
     pub(super) trusted_proxies: Option<Vec<String>>,
     pub(super) log: Log,
     pub(super) server: Server,
+    pub(super) engine: Engine,
     pub(super) reload: Reload,
     pub(super) probation: Probation,
     pub(super) quarantine: Quarantine,
@@ -69,6 +71,12 @@ pub(super) struct Server {
     pub(super) max_header_bytes: Option<usize>,
     pub(super) max_connections: Option<usize>,
     pub(super) drain_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Engine {
+    pub(super) stack_bytes: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -175,11 +183,15 @@ pub(super) struct Service {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Grants {
     pub(super) interfaces: Vec<String>,
+    pub(super) verify: Vec<String>,
     pub(super) reissue: bool,
+    pub(super) access_seconds: Option<u64>,
+    pub(super) refresh_seconds: Option<u64>,
     pub(super) revoke: bool,
     pub(super) redis_read: Vec<String>,
     pub(super) redis_write: Vec<String>,
     pub(super) peers: Vec<String>,
+    pub(super) sockets: Vec<String>,
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]

@@ -5,6 +5,7 @@
 mod defaults;
 mod environment;
 mod file;
+mod grants;
 mod services;
 
 pub use services::SERVICES;
@@ -25,6 +26,8 @@ pub struct Config {
     pub admin_token_file: PathBuf,
     /// Folder that is watched for `<service>.wasm`.
     pub plugins_dir: PathBuf,
+    /// Ed25519 public key in PEM; with it `<service>.wasm` needs a `<service>.wasm.sig`.
+    pub plugins_public_key_file: Option<PathBuf>,
     /// Folder for what must outlive the process.
     pub data_dir: PathBuf,
     /// What is logged, and how.
@@ -35,6 +38,8 @@ pub struct Config {
     pub peers: Vec<PeerConfig>,
     /// Limits on connections and requests before they reach a plugin.
     pub server: Server,
+    /// Stack of every guest, bytes.
+    pub stack: usize,
     /// How the plugin folder is watched.
     pub reload: Reload,
     /// The trial of a new revision.
@@ -169,8 +174,14 @@ pub struct ServiceConfig {
 pub struct Grants {
     /// Interfaces of `lockgate:plugin`, e.g. `jwt`. What is not named is not linked.
     pub interfaces: BTreeSet<String>,
+    /// For which uses it may have tokens verified: `access`, `strict-access`, `refresh`.
+    pub verify: BTreeSet<String>,
     /// May call `jwt.reissue`, that is, have login tokens signed.
     pub reissue: bool,
+    /// Life of an access token that it has signed.
+    pub access_life: Duration,
+    /// Life of a refresh token that it has signed.
+    pub refresh_life: Duration,
     /// May change `revocations`.
     pub revoke: bool,
     /// Key prefixes it may read (`*` as the last character matches the rest).
@@ -179,6 +190,8 @@ pub struct Grants {
     pub redis_write: Vec<String>,
     /// Peers whose probe results it sees, by name with hyphens.
     pub peers: BTreeSet<String>,
+    /// What it may do with the sockets of this host: `list`, `close`.
+    pub sockets: BTreeSet<String>,
 }
 
 /// What one service's component may use up; going over ends the call, never the host.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, Grants, Limits, ServiceConfig, file};
+use super::{ConfigError, Limits, ServiceConfig, file, grants};
 
 /// The shipped services with their ports, in the order of the ports.
 pub const SERVICES: [(&str, u16); 5] = [
@@ -12,22 +12,6 @@ pub const SERVICES: [(&str, u16); 5] = [
     ("fallback-session-provider", 8027),
     ("websocket-auth-gateway", 8028),
     ("service-boundary-coordinator", 8029),
-];
-
-/// The interfaces that can be granted.
-const INTERFACES: [&str; 12] = [
-    "breakers",
-    "counters",
-    "csrf",
-    "events",
-    "fallback",
-    "jwt",
-    "limiter",
-    "peers",
-    "redis",
-    "revocations",
-    "sockets",
-    "users",
 ];
 
 /// Longest time that a component may take, whatever the file says: no answer may
@@ -98,15 +82,20 @@ fn service(file: &file::File, name: &str) -> Result<ServiceConfig, ConfigError> 
         .service
         .clone()
         .unwrap_or_else(|| format!("{name}-service"));
+    let grants = raw
+        .grants
+        .map_or_else(|| Ok(grants::of(name)), |raw| grants::checked(&key, raw))?;
     let mut env = guest_environment(file, name, port, &reported_name);
+    if grants.reissue {
+        let seconds = grants.access_life.as_secs().to_string();
+        env.push(("ACCESS_TOKEN_SECONDS".to_owned(), seconds));
+    }
     for (variable, value) in &raw.env {
         env.retain(|(known, _)| known != variable);
         env.push((variable.clone(), value.clone()));
     }
     Ok(ServiceConfig {
-        grants: raw
-            .grants
-            .map_or_else(|| Ok(grants(name)), |raw| checked_grants(&key, raw))?,
+        grants,
         limits: limits(&key, name, &raw.limits)?,
         dependencies: dependencies(name)
             .iter()
@@ -221,142 +210,6 @@ fn limits(key: &str, name: &str, raw: &file::Limits) -> Result<Limits, ConfigErr
         reuse: at_least(&key("reuse"), raw.reuse, 128, 1)?,
         warm: raw.warm.unwrap_or(2),
     })
-}
-
-fn checked_grants(key: &str, raw: file::Grants) -> Result<Grants, ConfigError> {
-    if let Some(unknown) = raw
-        .interfaces
-        .iter()
-        .find(|name| !INTERFACES.contains(&name.as_str()))
-    {
-        let problem = format!(
-            "{unknown:?} is not an interface; they are {}",
-            INTERFACES.join(", ")
-        );
-        return Err(ConfigError::value(
-            format!("{key}.grants.interfaces"),
-            problem,
-        ));
-    }
-    if let Some(unknown) = raw
-        .peers
-        .iter()
-        .find(|name| !SERVICES.iter().any(|(known, _)| known == name))
-    {
-        return Err(ConfigError::value(
-            format!("{key}.grants.peers"),
-            format!("{unknown:?} is not a service"),
-        ));
-    }
-    Ok(Grants {
-        interfaces: raw.interfaces.into_iter().collect(),
-        reissue: raw.reissue,
-        revoke: raw.revoke,
-        redis_read: raw.redis_read,
-        redis_write: raw.redis_write,
-        peers: raw.peers.into_iter().collect(),
-    })
-}
-
-fn grants(name: &str) -> Grants {
-    let (interfaces, peers): (&[&str], &[&str]) = match name {
-        "jwt-token-adapter" => (
-            &[
-                "counters",
-                "csrf",
-                "events",
-                "jwt",
-                "peers",
-                "revocations",
-                "sockets",
-                "users",
-            ],
-            &[],
-        ),
-        "session-validation-normalizer" => (
-            &["fallback", "jwt", "peers", "redis", "revocations", "users"],
-            &[],
-        ),
-        "fallback-session-provider" => (
-            &[
-                "csrf",
-                "fallback",
-                "jwt",
-                "limiter",
-                "peers",
-                "revocations",
-                "users",
-            ],
-            &["session-validation-normalizer"],
-        ),
-        "websocket-auth-gateway" => (
-            &[
-                "counters",
-                "jwt",
-                "peers",
-                "redis",
-                "revocations",
-                "sockets",
-                "users",
-            ],
-            &[],
-        ),
-        "service-boundary-coordinator" => (
-            &[
-                "breakers",
-                "counters",
-                "csrf",
-                "events",
-                "fallback",
-                "jwt",
-                "peers",
-                "redis",
-                "revocations",
-                "sockets",
-                "users",
-            ],
-            &[
-                "jwt-token-adapter",
-                "session-validation-normalizer",
-                "fallback-session-provider",
-                "websocket-auth-gateway",
-            ],
-        ),
-        _ => (&[], &[]),
-    };
-    let (read, write): (&[&str], &[&str]) = match name {
-        "session-validation-normalizer" => (
-            &["session:*", "user_sessions:*"],
-            &["session:*", "user_sessions:*"],
-        ),
-        "websocket-auth-gateway" => (&["user_sessions:*"], &["lockgate:ws-ticket:*"]),
-        // The last three are caches of the main API: deleted on revocation.
-        "service-boundary-coordinator" => (
-            &["session:*", "user_sessions:*"],
-            &[
-                "session:*",
-                "user_sessions:*",
-                "session_validation:*",
-                "token_validation:*",
-                "user_auth:*",
-            ],
-        ),
-        _ => (&[], &[]),
-    };
-    let owned = |names: &[&str]| {
-        names
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect::<Vec<_>>()
-    };
-    Grants {
-        interfaces: owned(interfaces).into_iter().collect(),
-        reissue: name == "jwt-token-adapter",
-        revoke: matches!(name, "jwt-token-adapter" | "service-boundary-coordinator"),
-        redis_read: owned(read),
-        redis_write: owned(write),
-        peers: owned(peers).into_iter().collect(),
-    }
 }
 
 /// The given value, or the default; an error if it is too small.

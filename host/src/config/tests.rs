@@ -57,6 +57,14 @@ fn least_privilege_by_default() {
         ["jwt-token-adapter", "service-boundary-coordinator"]
     );
     assert_eq!(
+        may(|s| s.grants.verify.contains("refresh")),
+        ["jwt-token-adapter", "service-boundary-coordinator"]
+    );
+    assert_eq!(
+        may(|s| s.grants.sockets.contains("list")),
+        ["websocket-auth-gateway"]
+    );
+    assert_eq!(
         may(|s| s.grants.interfaces.contains("breakers")),
         ["service-boundary-coordinator"]
     );
@@ -220,6 +228,31 @@ fn every_mistake_is_named_in_one_sentence() {
             "[services.probe]\nport = 1\n[services.probe.grants]\ninterfaces = [\"keys\"]",
             ("", ""),
             "\"keys\" is not an interface",
+        ),
+        (
+            "[services.probe]\nport = 1\n[services.probe.grants]\nverify = [\"any\"]",
+            ("", ""),
+            "grants.verify: \"any\" is not a use of tokens",
+        ),
+        (
+            "[services.probe]\nport = 1\n[services.probe.grants]\nsockets = [\"open\"]",
+            ("", ""),
+            "grants.sockets: \"open\" is not a right",
+        ),
+        (
+            "[services.probe]\nport = 1\n[services.probe.grants]\naccess_seconds = 3601",
+            ("", ""),
+            "grants.access_seconds: must be at most 3600",
+        ),
+        (
+            "[services.probe]\nport = 1\n[services.probe.grants]\nrefresh_seconds = 0",
+            ("", ""),
+            "grants.refresh_seconds: must be at least 1",
+        ),
+        (
+            "[engine]\nstack_bytes = 8388608",
+            ("", ""),
+            "engine.stack_bytes: must be at most",
         ),
         (
             "[services.jwt-token-adapter.limits]\nwall_ms = 60000",

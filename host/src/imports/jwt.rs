@@ -4,7 +4,7 @@
 use super::Context;
 use crate::bindings::lockgate::plugin::jwt as wit;
 use crate::keys::{Claims, Rejection, Scalar, Usage};
-use crate::reissue::{Refusal, Tokens};
+use crate::reissue::{Lives, Refusal, Tokens};
 
 impl From<Scalar> for wit::Scalar {
     fn from(scalar: Scalar) -> wit::Scalar {
@@ -104,11 +104,15 @@ impl wit::Host for Context {
         usage: wit::Usage,
     ) -> wasmtime::Result<Result<wit::Claims, wit::Error>> {
         self.enter()?;
-        let usage = match usage {
-            wit::Usage::Access => Usage::Access,
-            wit::Usage::StrictAccess => Usage::StrictAccess,
-            wit::Usage::Refresh => Usage::Refresh,
+        let (usage, name) = match usage {
+            wit::Usage::Access => (Usage::Access, "access"),
+            wit::Usage::StrictAccess => (Usage::StrictAccess, "strict-access"),
+            wit::Usage::Refresh => (Usage::Refresh, "refresh"),
         };
+        if !self.grants().verify.contains(name) {
+            self.denied("jwt: verify for this use");
+            return Ok(Err(wit::Error::Denied));
+        }
         let state = self.state();
         let verified = state.keys().verify(&token, usage, state.clock().now());
         Ok(verified.map(Into::into).map_err(Into::into))
@@ -126,7 +130,11 @@ impl wit::Host for Context {
         if !self.may_write() {
             return Ok(Err(wit::ReissueError::Rejected(wit::Error::Denied)));
         }
-        let reissued = self.state().reissue(&token, &self.store()).await;
+        let lives = Lives {
+            access: self.grants().access_life.as_secs(),
+            refresh: self.grants().refresh_life.as_secs(),
+        };
+        let reissued = self.state().reissue(&token, lives, &self.store()).await;
         Ok(reissued.map(Into::into).map_err(Into::into))
     }
 

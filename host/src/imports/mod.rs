@@ -58,8 +58,12 @@ pub struct Context {
     request_id: String,
     calls: u32,
     wrote: bool,
+    denials: u32,
     budget: Budget,
 }
+
+/// Denied calls of one request that are logged one by one; all are counted.
+const DENIALS_SHOWN: u32 = 3;
 
 impl Context {
     /// One for each instance; [`Context::begin`] comes before each call.
@@ -71,6 +75,7 @@ impl Context {
             request_id: String::new(),
             calls: 0,
             wrote: false,
+            denials: 0,
             budget,
         }
     }
@@ -81,6 +86,7 @@ impl Context {
         request_id.clone_into(&mut self.request_id);
         self.calls = 0;
         self.wrote = false;
+        self.denials = 0;
         self.budget.reset(self.scope.state.request_budget());
     }
 
@@ -132,9 +138,13 @@ impl Context {
     }
 
     /// Notes a call that no grant covers.
-    fn denied(&self, what: &str) {
+    fn denied(&mut self, what: &str) {
         metrics::counter!("lockgate_denied_total", "service" => self.service().name.clone())
             .increment(1);
+        self.denials = self.denials.saturating_add(1);
+        if self.denials > DENIALS_SHOWN {
+            return;
+        }
         tracing::warn!(
             service = self.service().name,
             request = self.request_id,

@@ -35,7 +35,7 @@ fn covers(patterns: &[String], key: &str) -> bool {
 }
 
 impl Context {
-    fn readable(&self, key: &str) -> Result<(), Error> {
+    fn readable(&mut self, key: &str) -> Result<(), Error> {
         if key.len() > MAX_KEY {
             return Err(Error::TooLarge);
         }

@@ -28,6 +28,10 @@ impl Host for Context {
         user_id: Option<u32>,
     ) -> wasmtime::Result<Result<Vec<Connection>, Error>> {
         self.enter()?;
+        if !self.grants().sockets.contains("list") {
+            self.denied("sockets: list");
+            return Ok(Err(Error::Denied));
+        }
         let found = self.state().sockets().list(user_id);
         Ok(Ok(found.into_iter().map(Connection::from).collect()))
     }
@@ -45,6 +49,10 @@ impl Host for Context {
         reason: String,
     ) -> wasmtime::Result<Result<u32, Error>> {
         self.enter()?;
+        if !self.grants().sockets.contains("close") {
+            self.denied("sockets: close");
+            return Ok(Err(Error::Denied));
+        }
         if !self.may_write() {
             return Ok(Err(Error::Denied));
         }

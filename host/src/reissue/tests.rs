@@ -68,6 +68,10 @@ impl Host {
             directory: &self.directory,
             store,
             shared: true,
+            lives: Lives {
+                access: 3600,
+                refresh: 604_800,
+            },
             grace: 60,
             now: self.clock.now(),
         };

@@ -1,10 +1,12 @@
 //! Compiled code between two starts. Wasmtime trusts what it deserialises, so this
 //! folder is written by Lockgate only, readable by its user only, and every file is
 //! checked against its own checksum first. A file that does not fit counts as absent.
+//! Each service has a folder of its own, so that one that is swapped often does not
+//! push out the code of the others.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -13,8 +15,8 @@ use wasmtime::component::Component;
 
 const MAGIC: &[u8; 16] = b"lockgate-code-1\n";
 const HEADER: usize = 16 + 32;
-/// Files kept; the oldest go first.
-const KEEP: usize = 64;
+/// Files kept for one service; the one that was used the longest ago goes first.
+const KEEP: usize = 16;
 
 /// A folder of compiled components.
 #[derive(Debug, Clone)]
@@ -26,22 +28,21 @@ impl Cache {
     /// Uses `folder`, which is made for this user only.
     ///
     /// # Errors
-    /// It cannot be made, or others may write to it.
+    /// It cannot be made, it is another user's, or others may write to it.
     pub fn open(folder: PathBuf) -> std::io::Result<Cache> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)?;
-        if fs::metadata(&folder)?.mode() & 0o022 != 0 {
-            return Err(std::io::Error::other("others may write to it"));
-        }
+        own(&folder)?;
         Ok(Cache { folder })
     }
 
     /// The code of the component with this digest, if it fits this engine.
-    pub(super) fn get(&self, engine: &wasmtime::Engine, digest: &str) -> Option<Component> {
-        let path = self.path(engine, digest);
-        let bytes = fs::read(&path).ok()?;
+    pub(super) fn get(
+        &self,
+        engine: &wasmtime::Engine,
+        service: &str,
+        digest: &str,
+    ) -> Option<Component> {
+        let path = self.path(engine, service, digest);
+        let bytes = read(&path).ok()?;
         let Some(code) = checked(&bytes, digest) else {
             tracing::warn!(path = %path.display(), "compiled code is damaged: compiling again");
             return None;
@@ -63,8 +64,14 @@ impl Cache {
     }
 
     /// Keeps the code; a failure costs only time at the next start.
-    pub(super) fn put(&self, engine: &wasmtime::Engine, digest: &str, component: &Component) {
-        let path = self.path(engine, digest);
+    pub(super) fn put(
+        &self,
+        engine: &wasmtime::Engine,
+        service: &str,
+        digest: &str,
+        component: &Component,
+    ) {
+        let path = self.path(engine, service, digest);
         let written = component
             .serialize()
             .map_err(std::io::Error::other)
@@ -72,18 +79,20 @@ impl Cache {
         if let Err(error) = written {
             tracing::warn!(path = %path.display(), %error, "cannot keep compiled code");
         }
-        self.trim();
+        self.trim(service);
     }
 
-    fn path(&self, engine: &wasmtime::Engine, digest: &str) -> PathBuf {
+    fn path(&self, engine: &wasmtime::Engine, service: &str, digest: &str) -> PathBuf {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         self.folder
+            .join(service)
             .join(format!("{digest}-{:016x}.code", hasher.finish()))
     }
 
     /// Under a name of its own first, so that nobody ever reads half a file.
     fn write(&self, path: &Path, digest: &str, code: &[u8]) -> std::io::Result<()> {
+        path.parent().map_or(Ok(()), own)?;
         let part = path.with_extension(format!("{}.part", std::process::id()));
         let mut file = fs::OpenOptions::new()
             .create(true)
@@ -98,8 +107,8 @@ impl Cache {
         fs::rename(&part, path)
     }
 
-    fn trim(&self) {
-        let Ok(entries) = fs::read_dir(&self.folder) else {
+    fn trim(&self, service: &str) {
+        let Ok(entries) = fs::read_dir(self.folder.join(service)) else {
             return;
         };
         let mut files: Vec<_> = entries
@@ -113,6 +122,35 @@ impl Cache {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Makes the folder for this user only, or finds it so.
+fn own(folder: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let about = fs::symlink_metadata(folder)?;
+    // SAFETY: `geteuid` takes no pointer and cannot fail.
+    #[allow(
+        unsafe_code,
+        reason = "the standard library does not tell the user's id"
+    )]
+    let user = unsafe { libc::geteuid() };
+    if !about.is_dir() || about.uid() != user || about.mode() & 0o022 != 0 {
+        return Err(std::io::Error::other("others may write to it"));
+    }
+    Ok(())
+}
+
+/// The contents of a file, which counts as used from now.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    // Only the order of pruning depends on it.
+    let _ = file.set_modified(std::time::SystemTime::now());
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Over the component's digest too, so that a renamed file does not pass for another.
@@ -154,5 +192,24 @@ mod tests {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         assert!(Cache::open(folder.path().to_owned()).is_err());
         assert!(Cache::open(folder.path().join("own")).is_ok());
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(Cache::open(folder.path().join("file")).is_err());
+    }
+
+    #[test]
+    fn what_was_used_lately_stays_and_services_do_not_push_each_other_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path().join("cache")).unwrap();
+        let engine = wasmtime::Engine::default();
+        let component = Component::from_binary(&engine, b"\0asm\x0d\0\x01\0").unwrap();
+        let has = |service: &str, name: &str| cache.get(&engine, service, name).is_some();
+        cache.put(&engine, "quiet", "0", &component);
+        for number in 0..2 * KEEP {
+            assert!(number == 0 || has("busy", "0"), "used before every other");
+            cache.put(&engine, "busy", &number.to_string(), &component);
+        }
+        assert!(has("quiet", "0") && has("busy", "0") && !has("busy", "1"));
+        let kept = fs::read_dir(folder.path().join("cache/busy")).unwrap();
+        assert_eq!(kept.count(), KEEP);
     }
 }

@@ -13,6 +13,7 @@ const PATIENCE: Duration = Duration::from_millis(1000);
 pub(super) struct Admission {
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
+    in_flight: usize,
     queue: usize,
     patience: Duration,
 }
@@ -22,9 +23,21 @@ impl Admission {
         Admission {
             places: Arc::new(Semaphore::new(in_flight)),
             waiting: AtomicUsize::new(0),
+            in_flight,
             queue,
             patience: PATIENCE,
         }
+    }
+
+    /// Requests that have a place.
+    pub(super) fn inside(&self) -> usize {
+        self.in_flight
+            .saturating_sub(self.places.available_permits())
+    }
+
+    /// Requests that wait for one.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// A place, which is free again when dropped. None: the service is busy.

@@ -105,8 +105,8 @@ impl Slot {
     async fn go_to(&self, digest: &str) -> Result<Option<Arc<Loaded>>, ByHand> {
         let (shelf, wanted) = (self.shelf.clone(), digest.to_owned());
         let read = tokio::task::spawn_blocking(move || shelf.read(&wanted)).await;
-        let bytes = read.ok().flatten().ok_or(ByHand::Unknown)?;
-        let new = self.prepare(bytes).await?;
+        let file = read.ok().flatten().ok_or(ByHand::Unknown)?;
+        let new = self.prepare_kept(file).await?;
         Ok(self.replace(new))
     }
 
@@ -152,7 +152,7 @@ impl Slot {
         }
     }
 
-    async fn save(&self) {
+    pub(super) async fn save(&self) {
         let shelf = self.shelf.clone();
         let _ = tokio::task::spawn_blocking(move || shelf.save()).await;
     }

@@ -11,7 +11,8 @@ use crate::imports::Scope;
 use crate::instance::{self, patient_meter};
 use crate::lane::{self, Share};
 use crate::pool::Pool;
-use crate::revision::{Cache, LoadError, Revision};
+use crate::revision::{Artifact, Cache, LoadError, Revision};
+use crate::signature::{PublicKey, Unsigned};
 
 /// What turns bytes into revisions; shared by all slots.
 pub struct Loader {
@@ -19,6 +20,7 @@ pub struct Loader {
     cache: Option<Cache>,
     compiling: tokio::sync::Semaphore,
     settings: Settings,
+    public_key: Option<PublicKey>,
 }
 
 /// How new revisions are watched.
@@ -31,13 +33,20 @@ pub struct Settings {
 }
 
 impl Loader {
-    /// Without a cache every start compiles everything.
-    pub fn new(engine: Arc<Engine>, cache: Option<Cache>, settings: Settings) -> Loader {
+    /// Without a cache every start compiles everything; without a public key files
+    /// need no signature.
+    pub fn new(
+        engine: Arc<Engine>,
+        cache: Option<Cache>,
+        settings: Settings,
+        public_key: Option<PublicKey>,
+    ) -> Loader {
         Loader {
             engine,
             cache,
             compiling: tokio::sync::Semaphore::new(2),
             settings,
+            public_key,
         }
     }
 
@@ -51,19 +60,41 @@ impl Loader {
         self.settings
     }
 
+    /// What signatures are checked with, if files must have one.
+    pub(super) fn public_key(&self) -> Option<&PublicKey> {
+        self.public_key.as_ref()
+    }
+
+    /// Checks that a file is signed for the service, where it must be; gives its
+    /// sequence number.
+    ///
+    /// # Errors
+    /// [`Unsigned`]: it is not.
+    pub(super) fn check_signature(
+        &self,
+        service: &ServiceConfig,
+        digest: &str,
+        file: &Artifact,
+    ) -> Result<Option<u64>, Unsigned> {
+        let check = |key: &PublicKey| key.check(&service.name, digest, file.signature.as_deref());
+        self.public_key.as_ref().map(check).transpose()
+    }
+
     /// From a file to a revision that passed its self-test and has instances ready.
     pub(super) async fn prepare(
         self: &Arc<Self>,
         service: &Arc<ServiceConfig>,
         scope: &Arc<Scope>,
         lane: &Share,
-        bytes: Bytes,
+        component: Bytes,
+        running: Option<Arc<Revision>>,
     ) -> Result<Arc<Pool>, LoadError> {
         let gone = || LoadError::Start("the compiler gave up or the host is stopping".to_owned());
         let permit = self.compiling.acquire().await.map_err(|_| gone())?;
         let (loader, service) = (self.clone(), service.clone());
         let loading = lane::compute(move || {
-            Revision::load(&loader.engine, service, &bytes, loader.cache.as_ref())
+            let (engine, cache) = (&loader.engine, loader.cache.as_ref());
+            Revision::load(engine, service, &component, cache, running.as_deref())
         });
         let revision = Arc::new(loading.await.ok_or_else(gone)??);
         drop(permit);

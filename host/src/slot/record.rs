@@ -46,6 +46,17 @@ pub struct RevisionReport {
     pub quarantined: bool,
 }
 
+/// How busy a slot is at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadReport {
+    /// Requests that have a place.
+    pub in_flight: usize,
+    /// Requests that wait for one.
+    pub waiting: usize,
+    /// Calls on the slow lane.
+    pub slow: usize,
+}
+
 /// What the operator sees of a slot.
 #[derive(Debug, Clone)]
 pub struct Report {

@@ -3,6 +3,7 @@
 //! only Lockgate writes. A disk that fails costs the next start its memory, never a
 //! request.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -12,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::revision;
+use crate::revision::{self, Artifact};
 
 /// Good revisions kept.
 const GOOD: usize = 3;
@@ -43,6 +44,8 @@ struct Known {
     failed: Vec<Failed>,
     /// Digest of the only revision that may serve.
     pinned: Option<String>,
+    /// The highest sequence number of a signed file that has served.
+    sequence: u64,
 }
 
 impl Known {
@@ -139,17 +142,37 @@ impl Shelf {
         self.known().good.clone()
     }
 
+    /// The highest sequence number of a signed file that has served; 0: none yet.
+    pub(super) fn sequence(&self) -> u64 {
+        self.known().sequence
+    }
+
+    /// A signed file with this sequence number serves; true if none had a higher or the
+    /// same one before. [`Shelf::save`] makes it last.
+    pub(super) fn note_sequence(&self, sequence: u64) -> bool {
+        let mut known = self.known();
+        let higher = sequence > known.sequence;
+        known.sequence = known.sequence.max(sequence);
+        higher
+    }
+
     /// The file with this digest if it is kept and intact. Blocks on the disk.
-    pub(super) fn read(&self, digest: &str) -> Option<Bytes> {
+    pub(super) fn read(&self, digest: &str) -> Option<Artifact> {
         let bytes = fs::read(self.file(digest)).ok()?;
-        (revision::digest(&bytes) == digest).then(|| bytes.into())
+        (revision::digest(&bytes) == digest).then(|| Artifact {
+            component: bytes.into(),
+            signature: fs::read(self.signature(digest)).ok().map(Bytes::from),
+        })
     }
 
     /// Keeps a revision that has answered, in place of the oldest. Blocks on the disk.
-    pub(super) fn keep(&self, digest: &str, bytes: &[u8]) {
-        let written = self
-            .make()
-            .and_then(|()| self.write(&self.file(digest), bytes));
+    pub(super) fn keep(&self, digest: &str, file: &Artifact) {
+        let written = self.make().and_then(|()| {
+            if let Some(signature) = &file.signature {
+                self.write(&self.signature(digest), signature)?;
+            }
+            self.write(&self.file(digest), &file.component)
+        });
         if let Err(error) = written {
             return self.complain(&error);
         }
@@ -176,8 +199,10 @@ impl Shelf {
         }
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let is_component = path.extension().is_some_and(|kind| kind == "wasm");
-            if is_component && !known.good.iter().any(|digest| path == self.file(digest)) {
+            let of_revision = |kind: &OsStr| kind == "wasm" || kind == "sig";
+            let kept =
+                |digest: &String| path == self.file(digest) || path == self.signature(digest);
+            if path.extension().is_some_and(of_revision) && !known.good.iter().any(kept) {
                 let _ = fs::remove_file(path);
             }
         }
@@ -185,7 +210,7 @@ impl Shelf {
 
     /// What to start with: the pinned revision, then the good ones, the newest first;
     /// of each the file, if it is intact. Blocks on the disk.
-    pub(super) fn good(&self) -> Vec<Bytes> {
+    pub(super) fn good(&self) -> Vec<Artifact> {
         let known = self.known().clone();
         let pinned = known.pinned.iter();
         let others = known
@@ -200,6 +225,10 @@ impl Shelf {
 
     fn file(&self, digest: &str) -> PathBuf {
         self.folder.join(format!("{digest}.wasm"))
+    }
+
+    fn signature(&self, digest: &str) -> PathBuf {
+        self.folder.join(format!("{digest}.wasm.sig"))
     }
 
     fn make(&self) -> std::io::Result<()> {
@@ -237,11 +266,43 @@ mod tests {
     use super::*;
 
     fn kept(shelf: &Shelf) -> Vec<Bytes> {
-        shelf.good()
+        let good = shelf.good().into_iter();
+        good.map(|file| file.component).collect()
+    }
+
+    fn file(bytes: &'static [u8], signature: Option<&'static [u8]>) -> Artifact {
+        Artifact {
+            component: Bytes::from_static(bytes),
+            signature: signature.map(Bytes::from_static),
+        }
     }
 
     fn keep(shelf: &Shelf, bytes: &'static [u8]) {
-        shelf.keep(&revision::digest(bytes), bytes);
+        shelf.keep(&revision::digest(bytes), &file(bytes, None));
+    }
+
+    #[test]
+    fn signatures_are_kept_and_go_with_their_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(folder.path().to_owned());
+        shelf.keep(&revision::digest(b"1"), &file(b"1", Some(b"signed")));
+        let signature = |shelf: &Shelf| shelf.read(&revision::digest(b"1"))?.signature;
+        assert_eq!(signature(&shelf).as_deref(), Some(&b"signed"[..]));
+        for bytes in [&b"2"[..], b"3", b"4"] {
+            keep(&shelf, bytes);
+        }
+        assert_eq!(signature(&shelf), None);
+        assert!(!shelf.signature(&revision::digest(b"1")).exists());
+    }
+
+    #[test]
+    fn the_highest_sequence_number_outlives_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(folder.path().to_owned());
+        assert!(shelf.note_sequence(7));
+        assert!(!shelf.note_sequence(7) && !shelf.note_sequence(3));
+        shelf.save();
+        assert_eq!(Shelf::open(folder.path().to_owned()).sequence(), 7);
     }
 
     #[test]
@@ -269,7 +330,7 @@ mod tests {
         let shelf = Shelf::open(folder.path().to_owned());
         assert_eq!(kept(&shelf), ["1"]);
         assert_eq!(shelf.why_failed(&digest).as_deref(), Some("it trapped"));
-        assert_eq!(shelf.read(&digest).as_deref(), Some(&b"2"[..]));
+        assert_eq!(shelf.read(&digest).unwrap().component, &b"2"[..]);
         shelf.choose(&digest);
         assert_eq!(kept(&shelf), ["2", "1"]);
         shelf.choose(&revision::digest(b"1"));

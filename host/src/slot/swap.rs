@@ -111,13 +111,13 @@ impl Slot {
 
     /// Has the revision's file kept, if it is not yet.
     pub(super) fn keep(&self, loaded: &Loaded) -> Option<JoinHandle<()>> {
-        let bytes = loaded
-            .bytes
+        let file = loaded
+            .file
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let (shelf, digest) = (self.shelf.clone(), loaded.revision().digest().to_owned());
-        bytes.map(|bytes| tokio::task::spawn_blocking(move || shelf.keep(&digest, &bytes)))
+        file.map(|file| tokio::task::spawn_blocking(move || shelf.keep(&digest, &file)))
     }
 
     fn writer(&self) -> MutexGuard<'_, ()> {

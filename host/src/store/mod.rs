@@ -141,7 +141,11 @@ impl Budget {
 }
 
 impl Budgeted<'_> {
-    async fn within<T>(&self, command: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    async fn within<T>(
+        &self,
+        operation: &'static str,
+        command: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
         let left = self.left.left();
         if left.is_zero() {
             return Err(Error::Unavailable);
@@ -150,7 +154,10 @@ impl Budgeted<'_> {
         let result = tokio::time::timeout(left, command)
             .await
             .unwrap_or(Err(Error::Unavailable));
-        self.left.spend(start.elapsed());
+        let took = start.elapsed();
+        self.left.spend(took);
+        metrics::histogram!("lockgate_store_seconds", "operation" => operation)
+            .record(took.as_secs_f64());
         result
     }
 }
@@ -158,19 +165,19 @@ impl Budgeted<'_> {
 #[async_trait]
 impl Store for Budgeted<'_> {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        self.within(self.store.get(key)).await
+        self.within("get", self.store.get(key)).await
     }
 
     async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
-        self.within(self.store.get_many(keys)).await
+        self.within("get_many", self.store.get_many(keys)).await
     }
 
     async fn take(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        self.within(self.store.take(key)).await
+        self.within("take", self.store.take(key)).await
     }
 
     async fn set(&self, key: &str, value: &[u8], ttl: u32, condition: Condition) -> Result<bool> {
-        self.within(self.store.set(key, value, ttl, condition))
+        self.within("set", self.store.set(key, value, ttl, condition))
             .await
     }
 
@@ -181,40 +188,48 @@ impl Store for Budgeted<'_> {
         value: &[u8],
         ttl: u32,
     ) -> Result<bool> {
-        self.within(self.store.compare_and_set(key, expected, value, ttl))
-            .await
+        self.within(
+            "compare_and_set",
+            self.store.compare_and_set(key, expected, value, ttl),
+        )
+        .await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<u32> {
-        self.within(self.store.delete(keys)).await
+        self.within("delete", self.store.delete(keys)).await
     }
 
     async fn expire(&self, key: &str, ttl: u32) -> Result<bool> {
-        self.within(self.store.expire(key, ttl)).await
+        self.within("expire", self.store.expire(key, ttl)).await
     }
 
     async fn increment(&self, key: &str, by: i64, ttl: u32) -> Result<i64> {
-        self.within(self.store.increment(key, by, ttl)).await
+        self.within("increment", self.store.increment(key, by, ttl))
+            .await
     }
 
     async fn set_add(&self, key: &str, member: &str, ttl: u32) -> Result<bool> {
-        self.within(self.store.set_add(key, member, ttl)).await
+        self.within("set_add", self.store.set_add(key, member, ttl))
+            .await
     }
 
     async fn set_remove(&self, key: &str, member: &str) -> Result<bool> {
-        self.within(self.store.set_remove(key, member)).await
+        self.within("set_remove", self.store.set_remove(key, member))
+            .await
     }
 
     async fn set_contains(&self, key: &str, member: &str) -> Result<bool> {
-        self.within(self.store.set_contains(key, member)).await
+        self.within("set_contains", self.store.set_contains(key, member))
+            .await
     }
 
     async fn set_members(&self, key: &str) -> Result<Vec<String>> {
-        self.within(self.store.set_members(key)).await
+        self.within("set_members", self.store.set_members(key))
+            .await
     }
 
     async fn announce(&self, channel: &str, stream: &str, payload: &str) -> Result<()> {
-        self.within(self.store.announce(channel, stream, payload))
+        self.within("announce", self.store.announce(channel, stream, payload))
             .await
     }
 }

@@ -9,7 +9,7 @@ use lockgate_sdk::wit::jwt::{Error, ReissueError, Theft, Tokens, Usage};
 use lockgate_sdk::{Answer, Fault, Host, Request, answer, guard, health, token};
 use serde::{Deserialize, Serialize};
 
-/// Life of an access token, seconds.
+/// Life of an access token, seconds, unless the host says otherwise.
 const ACCESS_SECONDS: u32 = 3600;
 
 /// Close code of a socket whose session has ended.
@@ -67,7 +67,7 @@ fn refreshed<H: Host>(host: &H, tokens: &Tokens, source: Source) -> Answer {
         access_token: &tokens.access_token,
         token: &tokens.access_token,
         token_type: "bearer",
-        expires_in: ACCESS_SECONDS,
+        expires_in: access_seconds(host),
         expires_at: Time(tokens.access_expires_at),
         user_id: tokens.user_id,
         email: &tokens.email,
@@ -83,6 +83,12 @@ fn refreshed<H: Host>(host: &H, tokens: &Tokens, source: Source) -> Answer {
     } else {
         answer
     }
+}
+
+fn access_seconds<H: Host>(host: &H) -> u32 {
+    let given = host.setting("ACCESS_TOKEN_SECONDS");
+    let seconds = given.and_then(|given| given.parse().ok());
+    seconds.unwrap_or(ACCESS_SECONDS)
 }
 
 /// All three cookies after a rotation; without one only the access token's.

@@ -1,0 +1,184 @@
+//! What a component may import: the interfaces that its service was granted and a
+//! part of WASI. A refusal says what the running revision does otherwise.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use wasmtime::component::types::Component as ComponentType;
+
+use super::{LoadError, Revision};
+use crate::config::{Grants, ServiceConfig};
+
+const WASI: [&str; 5] = ["cli", "clocks", "filesystem", "io", "random"];
+
+/// Most names of each kind that a difference shows.
+const SHOWN: usize = 8;
+
+/// How a refused component's imports differ from those of the revision that serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImportChange {
+    /// Short digest of the revision that serves; none: there is none.
+    pub running: Option<String>,
+    /// Imports that only the refused component has.
+    pub added: Vec<String>,
+    /// Imports that only the running one has.
+    pub removed: Vec<String>,
+}
+
+impl ImportChange {
+    fn new(names: &BTreeSet<String>, running: Option<&Revision>) -> ImportChange {
+        let Some(running) = running else {
+            return ImportChange::default();
+        };
+        let only = |these: &BTreeSet<String>, others| these.difference(others).cloned().collect();
+        ImportChange {
+            running: Some(running.short_digest().to_owned()),
+            added: only(names, running.imports()),
+            removed: only(running.imports(), names),
+        }
+    }
+}
+
+impl fmt::Display for ImportChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        write!(f, " (against the running revision {running}: ")?;
+        if self.added.is_empty() && self.removed.is_empty() {
+            f.write_str("the same imports")?;
+        }
+        for (names, sign) in [(&self.added, '+'), (&self.removed, '-')] {
+            for (index, name) in names.iter().take(SHOWN).enumerate() {
+                let gap = if index == 0 && sign == '+' { "" } else { " " };
+                write!(f, "{gap}{sign}{name}")?;
+            }
+            match names.len().saturating_sub(SHOWN) {
+                0 => {}
+                more => write!(f, " and {more} more")?,
+            }
+        }
+        f.write_str(")")
+    }
+}
+
+/// All that the component imports, by name.
+pub(super) fn names(engine: &wasmtime::Engine, types: &ComponentType) -> BTreeSet<String> {
+    let imports = types.imports(engine);
+    imports.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Refuses every import that the linker would not offer, with the reason.
+pub(super) fn check(
+    names: &BTreeSet<String>,
+    service: &ServiceConfig,
+    running: Option<&Revision>,
+) -> Result<(), LoadError> {
+    let change = || ImportChange::new(names, running);
+    let mut names = names.iter();
+    names.try_for_each(|name| check_one(name, &service.name, &service.grants, change))
+}
+
+fn check_one(
+    name: &str,
+    service: &str,
+    grants: &Grants,
+    change: impl Fn() -> ImportChange,
+) -> Result<(), LoadError> {
+    let forbidden = |why| {
+        Err(LoadError::Forbidden {
+            import: name.to_owned(),
+            why,
+            change: change(),
+        })
+    };
+    let Some((package, rest)) = name.split_once('/') else {
+        return forbidden("which is not an interface of wit/ or of WASI");
+    };
+    let interface = rest.split('@').next().unwrap_or(rest);
+    match package.split_once(':') {
+        // Types only: nothing to call.
+        Some(("lockgate", "plugin")) if interface == "types" => Ok(()),
+        Some(("lockgate", "plugin")) if matches!(interface, "handler" | "self-test") => {
+            forbidden("which a plugin exports and the host calls")
+        }
+        Some(("lockgate", "plugin")) if grants.interfaces.contains(interface) => Ok(()),
+        Some(("lockgate", "plugin")) => Err(LoadError::NotGranted {
+            import: name.to_owned(),
+            interface: interface.to_owned(),
+            service: service.to_owned(),
+            change: change(),
+        }),
+        Some(("wasi", package)) if WASI.contains(&package) => Ok(()),
+        Some(("wasi", "sockets")) => {
+            forbidden("but a plugin gets no sockets: the host makes connections")
+        }
+        Some(("wasi", "http")) => {
+            forbidden("but a plugin makes no HTTP requests: the host hands them in")
+        }
+        Some(("wasi", _)) => forbidden(
+            "which is not among the parts of WASI that plugins get: cli, clocks, filesystem, io, random",
+        ),
+        _ => forbidden("which is not an interface of wit/ or of WASI"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imports_are_refused_with_the_reason() {
+        let grants = Grants {
+            interfaces: ["redis".to_owned()].into(),
+            ..Grants::default()
+        };
+        let said = |name| {
+            check_one(name, "probe", &grants, ImportChange::default)
+                .err()
+                .map(|e| e.to_string())
+        };
+        for fine in [
+            "lockgate:plugin/redis@0.1.0",
+            "lockgate:plugin/types@0.1.0",
+            "wasi:io/poll@0.2.6",
+        ] {
+            assert_eq!(said(fine), None, "{fine}");
+        }
+        assert_eq!(
+            said("lockgate:plugin/jwt@0.1.0").unwrap(),
+            "the component imports `lockgate:plugin/jwt@0.1.0`, which service probe is not granted: \
+             add \"jwt\" to services.probe.grants.interfaces or remove the import"
+        );
+        for (name, expected) in [
+            ("wasi:sockets/tcp@0.2.6", "no sockets"),
+            ("wasi:http/outgoing-handler@0.2.6", "no HTTP requests"),
+            ("wasi:keyvalue/store@0.2.0", "not among the parts"),
+            ("acme:thing/x@1.0.0", "not an interface of wit/"),
+            ("env", "not an interface of wit/"),
+        ] {
+            assert!(said(name).unwrap().contains(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_difference_names_what_came_and_what_went() {
+        let change = |added: &[&str], removed: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let change = ImportChange {
+                running: Some("3f9a".to_owned()),
+                added: owned(added),
+                removed: owned(removed),
+            };
+            change.to_string()
+        };
+        let against = " (against the running revision 3f9a: ";
+        assert_eq!(ImportChange::default().to_string(), "");
+        assert_eq!(change(&[], &[]), format!("{against}the same imports)"));
+        assert_eq!(change(&["a", "b"], &["c"]), format!("{against}+a +b -c)"));
+        let many: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let shown = change(&many, &[]);
+        assert!(shown.ends_with("+6 +7 and 2 more)"), "{shown}");
+    }
+}
