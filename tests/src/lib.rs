@@ -2,9 +2,10 @@
 //! `redis-server`, mints tokens and speaks HTTP to the listeners.
 //!
 //! It must not name anything of the host's or the plugins' code: the tests know
-//! the contract only. A missing binary, plugin or `redis-server` fails a test;
-//! nothing is ever skipped.
+//! the contract only. A missing binary, plugin, `redis-server` or browser fails a
+//! test; nothing is ever skipped.
 
+pub mod browser;
 pub mod component;
 pub mod host;
 pub mod http;
