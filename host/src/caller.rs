@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::header::{HOST, HeaderMap, ORIGIN};
+use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::uri::Authority;
 use ipnet::IpNet;
 
@@ -75,15 +75,18 @@ impl Judge {
     /// `Origin` is scheme, host and port (RFC 6454 section 7); `Sec-Fetch-Site` is the
     /// browser's own word on it (W3C Fetch Metadata). Both must agree.
     fn origin(&self, headers: &HeaderMap, authority: Option<&Authority>, proxied: bool) -> Origin {
-        let site = headers
-            .get("sec-fetch-site")
-            .map(|site| site.as_bytes().to_ascii_lowercase());
-        if matches!(site.as_deref(), Some(b"cross-site" | b"same-site")) {
+        let sites = headers.get_all("sec-fetch-site");
+        let foreign = |site: &HeaderValue| {
+            let bad: [&[u8]; 2] = [b"cross-site", b"same-site"];
+            bad.iter()
+                .any(|word| site.as_bytes().eq_ignore_ascii_case(word))
+        };
+        if sites.iter().any(foreign) {
             return Origin::Foreign;
         }
         let mut given = headers.get_all(ORIGIN).iter();
         let Some(origin) = given.next() else {
-            return if site.is_some() {
+            return if sites.iter().next().is_some() {
                 Origin::Trusted
             } else {
                 Origin::Absent
@@ -134,9 +137,21 @@ fn normal_origin(text: &str) -> Option<String> {
         "https" => 443,
         _ => return None,
     };
-    match authority.port_u16() {
-        Some(port) if port != default => Some(format!("{scheme}://{host}:{port}")),
-        _ => Some(format!("{scheme}://{host}")),
+    // `Authority` takes a port that is no number for none at all.
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => default,
+        text => {
+            let digits = text.strip_prefix(':')?;
+            if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            digits.parse::<u16>().ok()?
+        }
+    };
+    if port == default {
+        Some(format!("{scheme}://{host}"))
+    } else {
+        Some(format!("{scheme}://{host}:{port}"))
     }
 }
 
@@ -226,7 +241,27 @@ mod tests {
                 Origin::Foreign,
             ),
             (
+                &[("host", "a.example"), ("origin", "http://a.example:99999")],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a.example"), ("origin", "http://a.example:+80")],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a.example"), ("origin", "http://a.example:")],
+                Origin::Foreign,
+            ),
+            (
                 &[("host", "a.example"), ("origin", "http://x@a.example")],
+                Origin::Foreign,
+            ),
+            (
+                &[
+                    ("host", "a.example"),
+                    ("sec-fetch-site", "same-origin"),
+                    ("sec-fetch-site", "Cross-Site"),
+                ],
                 Origin::Foreign,
             ),
             (
