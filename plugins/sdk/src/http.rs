@@ -53,12 +53,13 @@ impl Request {
     }
 
     /// All values of a cookie, from all `Cookie` headers (RFC 6265 section 4.2),
-    /// without surrounding quotes. Empty ones are left out.
+    /// without surrounding quotes. Empty ones are left out. Only blanks and tabs may
+    /// stand around a name: with other white space it is another cookie.
     pub fn cookies<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.headers("cookie")
             .flat_map(|header| header.split(';'))
             .filter_map(|pair| pair.split_once('='))
-            .filter(move |(key, _)| key.trim() == name)
+            .filter(move |(key, _)| key.trim_matches([' ', '\t']) == name)
             .map(|(_, value)| value.trim().trim_matches('"'))
             .filter(|value| !value.is_empty())
     }
@@ -209,7 +210,7 @@ mod tests {
             method: "GET".into(),
             path: "/".into(),
             query: None,
-            headers: vec![header("a=1; b=\"2\";c"), header(" a=3;a=; aa=4")],
+            headers: vec![header("a=1; b=\"2\";c"), header(" a=3;a=; aa=4;\u{a0}a=5")],
             body: Vec::new(),
             caller: types::Caller {
                 address: String::new(),
