@@ -121,6 +121,26 @@ pub fn text(wat: &str) -> Vec<u8> {
     wat::parse_str(wat).expect("valid WebAssembly text")
 }
 
+/// A small plugin in WebAssembly text, whose memory begins with so many pages of 64 KiB.
+/// `wat/handler.wat` says what `core` and `more` are.
+pub fn small(pages: u32, core: &str, more: &str) -> Vec<u8> {
+    let frame = include_str!("../wat/handler.wat");
+    let (_, frame) = frame.split_once("(component").expect("a component");
+    let whole = format!("(component{frame}")
+        .replace("{pages}", &pages.to_string())
+        .replace("{core}", core)
+        .replace("{more}", more);
+    text(&whole)
+}
+
+/// A small plugin that answers every request with this number.
+pub fn constant(number: u32) -> Vec<u8> {
+    let core = format!(
+        "(func (export \"handle\") (param i32) (result i32) (call $answer (i32.const {number})))"
+    );
+    small(1, &core, "")
+}
+
 /// SHA-256 as lower-case hex.
 pub fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))

@@ -9,6 +9,8 @@ pub mod browser;
 pub mod component;
 pub mod host;
 pub mod http;
+pub mod memory;
+pub mod metrics;
 pub mod place;
 pub mod ports;
 pub mod raw;

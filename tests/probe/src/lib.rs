@@ -4,8 +4,11 @@
 //! fault of the host, and it must not be used for anything but tests.
 
 mod bindings;
+mod lanes;
 mod mark;
 mod misbehave;
+mod remains;
+mod values;
 
 use bindings::exports::lockgate::plugin::handler::{Guest as Handler, Request, Response};
 use bindings::exports::lockgate::plugin::self_test::Guest as SelfTest;

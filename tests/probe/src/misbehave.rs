@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::bindings::exports::lockgate::plugin::handler::{Request, Response};
 use crate::bindings::lockgate::plugin::{counters, csrf, jwt, redis};
-use crate::mark;
+use crate::{lanes, mark, remains, values};
 
 /// Requests that this instance has answered.
 static ANSWERED: AtomicU32 = AtomicU32::new(0);
@@ -33,9 +33,10 @@ pub(crate) fn answer(request: &Request) -> Response {
         "/host-calls" => host_calls(number(request, "n", 1)),
         "/body" => body(number(request, "bytes", 0)),
         "/headers" => headers(number(request, "n", 0)),
+        "/header-bytes" => header_bytes(number(request, "bytes", 0)),
         "/bad-header" => bad_header(request),
         "/status" => text(saturating(number(request, "code", 200)), "status"),
-        "/sleep" => sleep(number(request, "ms", 0)),
+        "/sleep" => sleep(request),
         "/write-then-trap" => {
             write(request);
             trap()
@@ -48,7 +49,14 @@ pub(crate) fn answer(request: &Request) -> Response {
         "/verify" => verify(request),
         "/environment" => environment(),
         "/files" => files(),
-        "/memory" => memory(number(request, "from", 0), number(request, "length", 65536)),
+        "/work" => lanes::work(number(request, "ms", 1)),
+        "/who" => remains::who(count),
+        "/plant" => remains::plant(request),
+        "/scan" => remains::scan(request),
+        "/memory" => remains::memory(number(request, "from", 0), number(request, "length", 65536)),
+        "/set" => values::set(request),
+        "/compare-and-set" => values::compare_and_set(request),
+        "/many" => values::many(number(request, "n", 1)),
         _ => version(),
     }
 }
@@ -196,6 +204,14 @@ fn headers(number: u64) -> Response {
     response
 }
 
+/// One header more, with a value of so many bytes.
+fn header_bytes(bytes: u64) -> Response {
+    let mut response = text(200, "headers");
+    let value = "v".repeat(clamp(bytes));
+    response.headers.push(("x-probe".to_owned(), value));
+    response
+}
+
 /// One header that no HTTP message may hold.
 fn bad_header(request: &Request) -> Response {
     let (name, value) = match parameter(request, "kind") {
@@ -214,8 +230,13 @@ fn bad_header(request: &Request) -> Response {
     response
 }
 
-/// Waits in a host call, then says which revision did.
-fn sleep(milliseconds: u64) -> Response {
+/// Says a word in the log if it is given one, waits in a host call, then says which
+/// revision did.
+fn sleep(request: &Request) -> Response {
+    if let Some(word) = parameter(request, "say") {
+        let _ = writeln!(std::io::stderr(), "probe says {word}");
+    }
+    let milliseconds = number(request, "ms", 0);
     std::thread::sleep(Duration::from_millis(milliseconds));
     version()
 }
@@ -273,33 +294,7 @@ fn files() -> Response {
     )
 }
 
-/// A part of this instance's own linear memory, as it is.
-fn memory(from: u64, length: u64) -> Response {
-    Response {
-        status: 200,
-        headers: vec![(
-            "content-type".to_owned(),
-            "application/octet-stream".to_owned(),
-        )],
-        body: linear_memory(clamp(from).max(1), clamp(length)),
-    }
-}
-
-#[cfg(target_arch = "wasm32")]
-fn linear_memory(from: usize, length: usize) -> Vec<u8> {
-    let end = core::arch::wasm32::memory_size(0) * 65536;
-    (from..from.saturating_add(length).min(end))
-        // SAFETY: the address lies inside the linear memory, all of which is initialised.
-        .map(|address| unsafe { std::ptr::read_volatile(address as *const u8) })
-        .collect()
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn linear_memory(_from: usize, _length: usize) -> Vec<u8> {
-    Vec::new()
-}
-
-fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+pub(crate) fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request
         .query
         .as_deref()?
@@ -308,13 +303,13 @@ fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
         .find_map(|(given, value)| (given == name).then_some(value))
 }
 
-fn number(request: &Request, name: &str, default: u64) -> u64 {
+pub(crate) fn number(request: &Request, name: &str, default: u64) -> u64 {
     parameter(request, name)
         .and_then(|value| value.parse().ok())
         .unwrap_or(default)
 }
 
-fn clamp(number: u64) -> usize {
+pub(crate) fn clamp(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
