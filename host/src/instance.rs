@@ -200,8 +200,11 @@ fn new_store(
     store.limiter(|data| &mut data.limiter);
     store.epoch_deadline_callback(sandbox::on_tick);
     store.set_epoch_deadline(1);
-    // One host call copies at most this much out of the guest.
-    store.set_hostcall_fuel(limits.response_body.max(limits.value) + (256 << 10));
+    // One host call copies at most this much out of the guest: an answer, or the two
+    // values of a compare-and-set, and what stands around them.
+    let values = limits.value.saturating_mul(2);
+    let copied = limits.response_body.max(values);
+    store.set_hostcall_fuel(copied.saturating_add(256 << 10));
     store
 }
 
