@@ -243,19 +243,19 @@ impl Host {
 
     /// Starts a stopped host again: same ports, data, plugins and key.
     pub async fn start_again(&mut self) {
-        assert!(self.child.is_none(), "stop the host first");
-        self.spawn();
+        self.launch();
         self.wait_ready().await;
     }
 
     /// As [`Host::start_again`], but waits only until every listener accepts connections.
     pub async fn start_again_unready(&mut self) {
-        assert!(self.child.is_none(), "stop the host first");
-        self.spawn();
+        self.launch();
         self.wait_listening().await;
     }
 
-    fn spawn(&mut self) {
+    /// Starts the process and waits for nothing, for those who time the start.
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none(), "stop the host first");
         let log = File::options()
             .create(true)
             .append(true)

@@ -16,6 +16,7 @@ pub mod ports;
 pub mod raw;
 pub mod redis;
 pub mod shape;
+pub mod stress;
 pub mod tokens;
 pub mod wait;
 

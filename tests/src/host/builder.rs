@@ -101,13 +101,13 @@ impl HostBuilder {
     /// that cannot become ready, e.g. without a key.
     pub async fn start_unready(self) -> Host {
         let mut host = self.prepare();
-        host.spawn();
+        host.launch();
         host.wait_listening().await;
         host
     }
 
-    /// Makes the folders and files, but starts nothing.
-    fn prepare(self) -> Host {
+    /// Makes the folders and files, but starts nothing; [`Host::launch`] does.
+    pub fn prepare(self) -> Host {
         let folder = tempfile::Builder::new()
             .prefix("lockgate-test-")
             .tempdir()

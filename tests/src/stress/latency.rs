@@ -1,0 +1,81 @@
+//! How long it takes from the file in the folder to the first new answer, with code
+//! that was compiled before and with new code.
+
+use std::time::{Duration, Instant};
+
+use super::bad_files::PROBED;
+use super::link::{Link, Shot};
+use super::report::{median, worst};
+use super::{Report, Settings};
+use crate::component::{self, Probe, version_text};
+use crate::host::Host;
+use crate::wait::GUARD;
+
+pub(super) async fn run(settings: &Settings, report: &mut Report) {
+    report.part("latency", "from the file in the folder to the new answer");
+    let (warm, cold) = settings.pick((50, 15), (6, 2));
+    let mut rows = Vec::new();
+    let mut done = 0;
+    for settle in [250, 20] {
+        let host = host(settle).await;
+        // Both are compiled once.
+        after(&host, 2).await;
+        after(&host, 1).await;
+        let mut times = Vec::new();
+        for round in 0..warm {
+            times.push(after(&host, 2 - round % 2).await);
+        }
+        rows.push(row(&format!("compiled before, settle {settle} ms"), &times));
+        done += times.len();
+        let mut times = Vec::new();
+        for version in 0..cold {
+            times.push(after(&host, 100 + version).await);
+        }
+        rows.push(row(&format!("new code, settle {settle} ms"), &times));
+        done += times.len();
+    }
+    let head = ["swap", "swaps", "median ms", "worst ms"];
+    report.table(&head, &rows);
+    let wanted = 2 * (warm + cold) as usize;
+    report.claim(
+        "every new file answers",
+        done == wanted,
+        format!("{done} of {wanted}"),
+    );
+}
+
+async fn host(settle: u32) -> Host {
+    let folder = component::folder();
+    Host::builder()
+        .plugin(PROBED, Probe::version(1).file(folder.path()))
+        .config(format!("[reload]\nsettle_ms = {settle}"))
+        .start()
+        .await
+}
+
+/// Drops a version of the probe and asks until it answers; gives the milliseconds.
+async fn after(host: &Host, version: u32) -> f64 {
+    let mut link = Link::new(host.port(PROBED));
+    let (shot, wanted) = (Shot::get("/version"), version_text(version));
+    let file = Probe::version(version).bytes();
+    let begun = Instant::now();
+    host.install(PROBED, &file);
+    loop {
+        let answer = link.exchange(&shot, "latency").await;
+        let answer = answer.expect("the service answers throughout");
+        if answer.text() == wanted {
+            return begun.elapsed().as_secs_f64() * 1e3;
+        }
+        assert!(begun.elapsed() < GUARD, "version {version} never answered");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn row(name: &str, times: &[f64]) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        times.len().to_string(),
+        format!("{:.0}", median(times)),
+        format!("{:.0}", worst(times)),
+    ]
+}
