@@ -1,6 +1,8 @@
 //! The trial of a new revision: one that fails its first requests is replaced by the
 //! one before it, by itself, and its file is not tried again until it changes.
 
+use std::sync::Arc;
+
 use lockgate_tests::component::{self, Probe, digest, version_text};
 use lockgate_tests::wait::eventually;
 use lockgate_tests::{Host, Service};
@@ -74,6 +76,23 @@ async fn a_revision_that_answers_500_or_loops_is_rolled_back() {
         wait_rolled_back(&host, &Probe::version(1).bytes()).await;
         assert_eq!(answered(&host).await, version_text(1));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_under_way_at_a_roll_back_are_answered_too() {
+    let host = Arc::new(host("[probation]\nfailures = 1").await);
+    host.swap(HERE, &Probe::version(2).handle("loops___").bytes())
+        .await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let host = Arc::clone(&host);
+        calls.spawn(async move { answered(&host).await });
+    }
+    // The first that fails rolls back; the others fail after it.
+    for text in calls.join_all().await {
+        assert_eq!(text, version_text(1));
+    }
+    wait_rolled_back(&host, &Probe::version(1).bytes()).await;
 }
 
 #[tokio::test]

@@ -85,6 +85,8 @@ impl Slot {
             self.judge(&chosen, true);
         }
         let previous = previous
+            // Without one, others may have had this revision rolled back meanwhile.
+            .or_else(|| self.current.load_full())
             .filter(|previous| !Arc::ptr_eq(previous, &chosen))
             .filter(|previous| !previous.quarantine.is_closed())
             .filter(|_| fault != Fault::Crowded && may_run_again(&call.request.method, wrote));
