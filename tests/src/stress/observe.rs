@@ -78,6 +78,8 @@ pub(crate) struct Process {
     pub(crate) rss: u64,
     /// The most resident memory that it ever had, kB.
     pub(crate) peak: u64,
+    /// Time on all processors since its start, seconds.
+    pub(crate) cpu: f64,
     /// Threads.
     pub(crate) threads: u64,
     /// Open file descriptors.
@@ -96,13 +98,25 @@ impl Process {
                 .unwrap_or_else(|| panic!("no {name} in the status of a process"))
         };
         let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
         Self {
+            cpu: processor_time(&stat.expect("the process runs")),
             rss: number("VmRSS:"),
             peak: number("VmHWM:"),
             threads: number("Threads:"),
             descriptors: descriptors.expect("the process runs").count(),
         }
     }
+}
+
+/// User and system time of `/proc/PID/stat`, which counts hundredths of a second.
+fn processor_time(stat: &str) -> f64 {
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks
+        .filter_map(|part| part.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
 }
 
 /// Ports of the clients whose connections to a port the server still holds open.
@@ -164,6 +178,12 @@ mod tests {
                    INFO request request_id=\"load-2\" revision=\"abc\" status=200 ms=0.2\n";
         assert_eq!(answers_by_revision(log), [("abc", 2)].into());
         assert_eq!(finished_ids(log), ["load-1", "load-2"].into());
+    }
+
+    #[test]
+    fn processor_time_is_user_and_system() {
+        let stat = "7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0";
+        assert_eq!(processor_time(stat), 2.0);
     }
 
     #[test]

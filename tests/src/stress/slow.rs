@@ -78,26 +78,33 @@ pub(super) async fn run(settings: &Settings, report: &mut Report) {
     let pause = settings.pick(Duration::from_secs(10), Duration::from_secs(2));
     let before = load.measure(pause).await;
     let resident = Process::now(host.pid()).rss;
-    let clients = watch(&host, count).await;
-    let during = load.window();
+    let cpu = Process::now(host.pid()).cpu;
+    let mut clients = arrive(&host, count).await;
+    let arriving = load.window();
+    wait(&host, &mut clients).await;
+    let cpu = Process::now(host.pid()).cpu - cpu;
+    let waiting = load.window();
     let after = load.measure(pause).await;
     print_clients(report, &clients);
     report.figure("good traffic before", before.all());
-    report.figure("good traffic beside them", during.all());
+    report.figure("good traffic while they arrive", arriving.all());
+    report.figure("good traffic while they are there", waiting.all());
     report.figure("good traffic after", after.all());
+    report.figure("CPU of the host beside them, s", format!("{cpu:.1}"));
     report.figure("resident kB before", resident);
     report.figure("peak resident kB", Process::now(host.pid()).peak);
     let mut window = before;
-    window.add(&during);
-    window.add(&after);
+    for other in [&arriving, &waiting, &after] {
+        window.add(other);
+    }
+    report.figure("lateness of the generator itself", window.lag());
     report.figure("good requests", window.sent());
     report.none("good requests lost", window.losses(), window.why());
 }
 
-/// Connects all clients and waits until each is closed, or the guard has passed.
-async fn watch(host: &Host, count: u32) -> Vec<Client> {
+/// Connects all clients, so many a second.
+async fn arrive(host: &Host, count: u32) -> Vec<Client> {
     let port = host.port(PROBED);
-    let mut sending = tokio::task::JoinSet::new();
     let mut clients = Vec::new();
     let begun = Instant::now();
     for number in 0..count {
@@ -112,17 +119,18 @@ async fn watch(host: &Host, count: u32) -> Vec<Client> {
             opened: Instant::now(),
             closed: None,
         });
-        sending.spawn(send(stream, kind));
-        if number % 50 == 49 {
-            look(port, &mut clients);
-        }
-    }
-    let last = Instant::now();
-    while clients.iter().any(|client| client.closed.is_none()) && last.elapsed() < GUARD {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        look(port, &mut clients);
+        tokio::spawn(send(stream, kind));
     }
     clients
+}
+
+/// Waits until the host has closed each of them, or the guard has passed.
+async fn wait(host: &Host, clients: &mut [Client]) {
+    let last = Instant::now();
+    while clients.iter().any(|client| client.closed.is_none()) && last.elapsed() < GUARD {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        look(host.port(PROBED), clients);
+    }
 }
 
 /// Notes which connections the host has closed.
