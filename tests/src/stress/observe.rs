@@ -28,7 +28,8 @@ impl Metrics {
             let carries = wanted.iter().all(|label| labels.contains(label));
             (whole && carries).then(|| value.parse().ok())?
         };
-        self.0.lines().filter_map(value).sum()
+        // An empty sum of floats is -0.
+        self.0.lines().filter_map(value).sum::<f64>() + 0.0
     }
 
     /// Swaps of a service by their result: `ok`, `failed`, `rolled_back`.
