@@ -133,6 +133,7 @@ async fn a_linked_folder_that_is_switched_is_seen() {
 async fn a_deleted_file_keeps_serving() {
     let host = host().await;
     std::fs::remove_file(host.plugin_path(HERE)).unwrap();
+    host.wait_refused(HERE, &["no such file"]).await;
     barrier(&host, "after the deletion").await;
     assert_eq!(answered(&host).await, version_text(1));
     host.swap(HERE, &Probe::version(2).bytes()).await;
@@ -145,10 +146,12 @@ async fn a_dangling_link_and_a_loop_of_links_keep_it_serving() {
     let path = host.plugin_path(HERE);
     std::fs::remove_file(&path).unwrap();
     symlink(host.root().join("nowhere"), &path).unwrap();
+    host.wait_refused(HERE, &["no such file"]).await;
     barrier(&host, "after the dangling link").await;
     assert_eq!(answered(&host).await, version_text(1));
     std::fs::remove_file(&path).unwrap();
     symlink(&path, &path).unwrap();
+    host.wait_refused(HERE, &["cannot be read"]).await;
     barrier(&host, "after the loop").await;
     assert_eq!(answered(&host).await, version_text(1));
     host.swap(HERE, &Probe::version(2).bytes()).await;
@@ -161,6 +164,7 @@ async fn a_folder_with_the_name_of_a_component_changes_nothing() {
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     std::fs::write(path.join("inside.wasm"), Probe::version(9).bytes()).unwrap();
+    host.wait_refused(HERE, &["not a regular file"]).await;
     barrier(&host, "after the folder").await;
     assert_eq!(answered(&host).await, version_text(1));
     std::fs::remove_dir_all(&path).unwrap();
@@ -178,11 +182,83 @@ async fn a_pipe_with_the_name_of_a_component_blocks_nothing() {
         .status()
         .expect("run mkfifo");
     assert!(made.success());
+    host.wait_refused(HERE, &["not a regular file"]).await;
     barrier(&host, "after the pipe").await;
     assert_eq!(answered(&host).await, version_text(1));
     std::fs::remove_file(&path).unwrap();
     host.swap(HERE, &Probe::version(2).bytes()).await;
     assert_eq!(answered(&host).await, version_text(2));
+}
+
+#[tokio::test]
+async fn a_socket_or_a_device_with_the_name_of_a_component_changes_nothing() {
+    let host = host().await;
+    let path = host.plugin_path(HERE);
+    std::fs::remove_file(&path).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    host.wait_refused(HERE, &["not a regular file"]).await;
+    assert_eq!(answered(&host).await, version_text(1));
+    host.swap(HERE, &Probe::version(2).bytes()).await;
+    std::fs::remove_file(&path).unwrap();
+    symlink("/dev/zero", &path).unwrap();
+    host.wait_refused(HERE, &["not a regular file"]).await;
+    assert_eq!(answered(&host).await, version_text(2));
+    host.swap(HERE, &Probe::version(1).bytes()).await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_changes_nothing() {
+    let host = host().await;
+    let path = host.plugin_path(HERE);
+    // A regular file that nobody can read from its beginning, root included.
+    let link = host.root().join("new-link");
+    symlink("/proc/self/mem", &link).unwrap();
+    std::fs::rename(&link, &path).unwrap();
+    host.wait_refused(HERE, &["cannot be read"]).await;
+    assert_eq!(answered(&host).await, version_text(1));
+    host.swap(HERE, &Probe::version(2).bytes()).await;
+    assert_eq!(answered(&host).await, version_text(2));
+}
+
+#[tokio::test]
+async fn a_file_without_permission_is_loaded_only_by_who_may_read_it_anyway() {
+    let host = host().await;
+    let part = host.root().join("closed.part");
+    std::fs::write(&part, Probe::version(2).bytes()).unwrap();
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+    std::fs::set_permissions(&part, closed).unwrap();
+    let readable = std::fs::read(&part).is_ok();
+    std::fs::rename(&part, host.plugin_path(HERE)).unwrap();
+    if readable {
+        wait_version(&host, 2).await;
+    } else {
+        host.wait_refused(HERE, &["cannot be read", "denied"]).await;
+        assert_eq!(answered(&host).await, version_text(1));
+        // The permission is all that changes.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+        std::fs::set_permissions(host.plugin_path(HERE), open).unwrap();
+        wait_version(&host, 2).await;
+    }
+    assert_eq!(host.plugin_report(HERE).await.last_error, None);
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_while_it_is_compiled_gives_way_to_the_next() {
+    let host = host().await;
+    // At several moments: before the file is stable, while it is compiled, after.
+    for (round, pause) in [0_u32, 150, 300, 600, 1200].into_iter().enumerate() {
+        let note = |which: &str| format!("round {round} {which}");
+        let first = component::with_note(&Probe::version(8).bytes(), &note("first"));
+        let second = component::with_note(&Probe::version(2).bytes(), &note("second"));
+        host.install(HERE, &first);
+        tokio::time::sleep(Duration::from_millis(pause.into())).await;
+        host.install(HERE, &second);
+        host.wait_loaded(HERE, &second).await;
+        assert_eq!(answered(&host).await, version_text(2));
+    }
+    barrier(&host, "after the last round").await;
+    assert_eq!(answered(&host).await, version_text(2));
+    assert_eq!(host.plugin_report(HERE).await.last_error, None);
 }
 
 #[tokio::test]

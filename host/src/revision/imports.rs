@@ -9,6 +9,8 @@ use wasmtime::component::types::Component as ComponentType;
 use super::{LoadError, Revision};
 use crate::config::{Grants, ServiceConfig};
 
+/// How a version begins that fits wit/: before 1.0 the second number tells.
+const VERSION: &str = "0.1.";
 const WASI: [&str; 5] = ["cli", "clocks", "filesystem", "io", "random"];
 
 /// Most names of each kind that a difference shows.
@@ -95,8 +97,12 @@ fn check_one(
     let Some((package, rest)) = name.split_once('/') else {
         return forbidden("which is not an interface of wit/ or of WASI");
     };
-    let interface = rest.split('@').next().unwrap_or(rest);
+    let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
     match package.split_once(':') {
+        // The linker looks at versions of functions only.
+        Some(("lockgate", "plugin")) if !version.starts_with(VERSION) => {
+            forbidden("but this host offers version 0.1 of the package")
+        }
         // Types only: nothing to call.
         Some(("lockgate", "plugin")) if interface == "types" => Ok(()),
         Some(("lockgate", "plugin")) if matches!(interface, "handler" | "self-test") => {
@@ -141,6 +147,7 @@ mod tests {
         for fine in [
             "lockgate:plugin/redis@0.1.0",
             "lockgate:plugin/types@0.1.0",
+            "lockgate:plugin/types@0.1.1",
             "wasi:io/poll@0.2.6",
         ] {
             assert_eq!(said(fine), None, "{fine}");
@@ -156,6 +163,9 @@ mod tests {
             ("wasi:keyvalue/store@0.2.0", "not among the parts"),
             ("acme:thing/x@1.0.0", "not an interface of wit/"),
             ("env", "not an interface of wit/"),
+            ("lockgate:plugin/redis@0.2.0", "offers version 0.1"),
+            ("lockgate:plugin/types@1.1.0", "offers version 0.1"),
+            ("lockgate:plugin/types", "offers version 0.1"),
         ] {
             assert!(said(name).unwrap().contains(expected), "{name}");
         }
