@@ -828,10 +828,13 @@ async fn odd_claims() {
     }
 }
 
+/// True for the answer that an endpoint owes to a bad token.
+type Judge = fn(&Answer) -> bool;
+
 /// Every endpoint that judges a token, with what it says to a bad one.
-fn doors(host: &Host) -> Vec<(Call, fn(&Answer) -> bool)> {
-    let valid_false: fn(&Answer) -> bool = |a| a.status == 200 && a.json()["valid"] == false;
-    let refused: fn(&Answer) -> bool = |a| a.status == 401 && a.json()["code"] == "AUTH_005";
+fn doors(host: &Host) -> Vec<(Call, Judge)> {
+    let valid_false: Judge = |a| a.status == 200 && a.json()["valid"] == false;
+    let refused: Judge = |a| a.status == 401 && a.json()["code"] == "AUTH_005";
     let event = json!({"user_id": 14, "email": "ada14@example.org", "event_type": "logout",
         "source": "api"});
     vec![
