@@ -203,14 +203,13 @@ mod tests {
         assert_eq!(read(closed.as_bytes()), Ok(Body::default()));
     }
 
-    #[test]
-    fn cookies_come_from_all_headers() {
-        let header = |value: &str| ("cookie".to_owned(), value.to_owned());
-        let request = Request(types::Request {
+    fn with_cookies(headers: &[&str]) -> Request {
+        let header = |value: &&str| ("cookie".to_owned(), (*value).to_owned());
+        Request(types::Request {
             method: "GET".into(),
             path: "/".into(),
             query: None,
-            headers: vec![header("a=1; b=\"2\";c"), header(" a=3;a=; aa=4;\u{a0}a=5")],
+            headers: headers.iter().map(header).collect(),
             body: Vec::new(),
             caller: types::Caller {
                 address: String::new(),
@@ -218,9 +217,64 @@ mod tests {
                 service: false,
             },
             extensions: Vec::new(),
-        });
+        })
+    }
+
+    #[test]
+    fn cookies_come_from_all_headers() {
+        let request = with_cookies(&["a=1; b=\"2\";c", " a=3;a=; aa=4;\u{a0}a=5"]);
         assert_eq!(request.cookies("a").collect::<Vec<_>>(), ["1", "3"]);
         assert_eq!(request.cookies("b").collect::<Vec<_>>(), ["2"]);
         assert_eq!(request.cookies("c").count(), 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn cookies_come_back_as_they_were_sent(
+            sent in proptest::collection::vec(("[ab]{1,2}", "[!-:<-~&&[^\"]]{1,9}"), 0..9),
+            split in 0_usize..9,
+        ) {
+            let pairs: Vec<String> = sent.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let (first, second) = pairs.split_at(split.min(pairs.len()));
+            let request = with_cookies(&[&first.join("; "), &second.join(";")]);
+            for name in ["a", "b", "aa", "ab", "ba", "bb"] {
+                let found: Vec<_> = request.cookies(name).collect();
+                let wanted: Vec<_> = sent.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect();
+                proptest::prop_assert_eq!(found, wanted, "{}", name);
+            }
+        }
+
+        #[test]
+        fn no_cookie_header_panics_or_gives_more_than_it_holds(text in "(\\PC|[;=\" \t]|access_token){0,30}") {
+            for value in with_cookies(&[&text]).cookies("access_token") {
+                proptest::prop_assert!(!value.is_empty() && !value.contains(';'));
+                proptest::prop_assert!(text.contains(value));
+            }
+        }
+
+        #[test]
+        fn bodies_are_good_wrong_or_broken_as_json_says(
+            body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+            text in "[{}\\[\\]\",:0-9 a-z\\\\]{0,30}",
+        ) {
+            for bytes in [body.as_slice(), text.as_bytes()] {
+                let json = std::str::from_utf8(bytes).is_ok()
+                    && (bytes.trim_ascii().is_empty() || serde_json::from_slice::<IgnoredAny>(bytes).is_ok());
+                match read(bytes) {
+                    Ok(_) | Err(Fault::Unprocessable) => proptest::prop_assert!(json),
+                    Err(fault) => {
+                        proptest::prop_assert_eq!(fault, Fault::BadRequest);
+                        proptest::prop_assert!(!json);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_token_of_any_text_arrives_as_it_is(token in ".{0,40}", more in "[a-z]{0,5}") {
+            let body = serde_json::json!({"token": token, "id": 5, (format!("x{more}")): [1, {}]});
+            let read = read(body.to_string().as_bytes());
+            proptest::prop_assert_eq!(read, Ok(Body { token: Some(token), id: Some(5) }));
+        }
     }
 }

@@ -116,6 +116,28 @@ mod tests {
 
     proptest::proptest! {
         #[test]
+        fn whatever_is_sent_the_list_is_short_clean_and_without_repetition(
+            body in proptest::option::of("([ '\"]|Bearer |[ab.]){0,6}"),
+            headers in proptest::collection::vec(("authorization|cookie", "([ ;='\"]|[Bb]earer |access_token=|auth_token=|[ab.]){0,12}"), 0..12),
+        ) {
+            let call = crate::double::Call::get("/");
+            let call = headers.iter().fold(call, |call, (name, value)| call.header(name, value));
+            let request = call.request();
+            let found = presented(body.as_deref(), &request);
+            proptest::prop_assert!(found.len() <= MOST);
+            for (at, one) in found.iter().enumerate() {
+                proptest::prop_assert!(!one.token.is_empty());
+                proptest::prop_assert_eq!(trim(one.token), one.token);
+                proptest::prop_assert!(found[..at].iter().all(|earlier| earlier.token != one.token));
+            }
+            let first = body.as_deref().map(trim).filter(|token| !token.is_empty());
+            if let Some(first) = first {
+                proptest::prop_assert_eq!(found.first().map(|f| (f.source, f.token)), Some((Source::Body, first)));
+            }
+            let order: Vec<_> = found.iter().map(|one| one.source as u8).collect();
+            proptest::prop_assert!(order.is_sorted());
+        }
+        #[test]
         fn trimming_twice_changes_nothing(text in "(?i)([ '\"\t]|bearer|a|\\.|\\PC){0,12}") {
             let once = trim(&text);
             proptest::prop_assert!(text.contains(once));

@@ -80,10 +80,16 @@ impl Call {
         self
     }
 
+    /// The request itself, for what reads requests.
+    #[must_use]
+    pub fn request(self) -> Request {
+        Request::from(self.0)
+    }
+
     /// Sends it.
     #[must_use]
     pub fn send<H: Host>(self, host: &H, routes: &[crate::Route<H>]) -> Reply {
-        Reply(crate::serve(host, routes, &Request::from(self.0)))
+        Reply(crate::serve(host, routes, &self.request()))
     }
 }
 
