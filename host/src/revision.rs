@@ -94,7 +94,7 @@ pub enum LoadError {
         /// The service.
         service: String,
         /// Against the revision that serves.
-        change: ImportChange,
+        change: Box<ImportChange>,
     },
     /// It imports what no plugin may.
     #[error("the component imports `{import}`, {why}{change}")]
@@ -104,7 +104,7 @@ pub enum LoadError {
         /// Why not.
         why: &'static str,
         /// Against the revision that serves.
-        change: ImportChange,
+        change: Box<ImportChange>,
     },
     /// An import has another type or version than the host offers.
     #[error("an import does not fit what the host offers: {0}")]

@@ -177,7 +177,7 @@ fn is_granted(import: &str) -> bool {
     const WASI: [&str; 5] = ["cli", "clocks", "filesystem", "io", "random"];
     let own = |name: &&str| fits(import, &format!("lockgate:plugin/{name}@0.1."));
     let wasi = |name: &&str| import.starts_with(&format!("wasi:{name}/"));
-    OWN.iter().any(|name| own(name)) || WASI.iter().any(|name| wasi(name))
+    OWN.iter().any(own) || WASI.iter().any(wasi)
 }
 
 /// A small plugin, as the end-to-end tests use it.
@@ -371,8 +371,11 @@ fn rearrange(damage: &Damage, file: &mut Vec<u8>, others: &[Vec<u8>]) {
     }
 }
 
+/// The id of a section, and what is in it.
+type Section = (u8, Vec<u8>);
+
 /// A module's or component's header and its sections, if it is whole and has any.
-fn sections(file: &[u8]) -> Option<(Vec<u8>, Vec<(u8, Vec<u8>)>)> {
+fn sections(file: &[u8]) -> Option<(Vec<u8>, Vec<Section>)> {
     let (header, mut rest) = file.split_at_checked(8)?;
     let mut sections = Vec::new();
     while let Some((id, more)) = rest.split_first() {

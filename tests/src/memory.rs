@@ -111,6 +111,6 @@ mod tests {
         let needle: Vec<u8> = (0..48_u8).map(|n| n.wrapping_mul(151) ^ 0x5a).collect();
         let copies = vec![needle.clone(); 5];
         let found = occurrences(std::process::id(), &needle);
-        assert!(found >= copies.len() + 1, "{found}");
+        assert!(found > copies.len(), "{found}");
     }
 }

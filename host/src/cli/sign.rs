@@ -132,14 +132,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("v1.2");
         keygen(&Keygen { out: out.clone() }).unwrap();
-        assert!(
-            keygen(&Keygen { out: out.clone() }).is_err(),
-            "never replaced"
-        );
+        assert!(keygen(&Keygen { out }).is_err(), "never replaced");
         let file = folder.path().join("jwt-token-adapter.wasm");
         std::fs::write(&file, "component").unwrap();
         let args = Sign {
-            file: file.clone(),
+            file,
             key: folder.path().join("v1.2.key"),
             service: None,
             sequence: Some(7),

@@ -91,7 +91,7 @@ fn check_one(
         Err(LoadError::Forbidden {
             import: name.to_owned(),
             why,
-            change: change(),
+            change: Box::new(change()),
         })
     };
     let Some((package, rest)) = name.split_once('/') else {
@@ -113,7 +113,7 @@ fn check_one(
             import: name.to_owned(),
             interface: interface.to_owned(),
             service: service.to_owned(),
-            change: change(),
+            change: Box::new(change()),
         }),
         Some(("wasi", package)) if WASI.contains(&package) => Ok(()),
         Some(("wasi", "sockets")) => {
