@@ -65,6 +65,9 @@ async fn run(mut config: Config) -> anyhow::Result<()> {
     let limits = config.services.iter().map(|service| &service.limits);
     let engine = Engine::new(limits, config.stack)?;
     let public_key = public_key(&config)?;
+    if public_key.is_some() {
+        tracing::info!("plugin files must be signed");
+    }
     let state = State::open(config.clone()).await?;
     let settings = crate::slot::Settings {
         probation: config.probation,
@@ -181,16 +184,18 @@ fn slots(config: &Config, state: &Arc<State>, loader: &Arc<Loader>) -> Vec<Arc<S
     config.services.iter().map(slot).collect()
 }
 
-/// A key that cannot be read ends the start: whoever names one wants no unsigned file.
-fn public_key(config: &Config) -> anyhow::Result<Option<PublicKey>> {
+/// What dropped files must be signed with, if a key is configured. One that cannot be
+/// read is an error: whoever names it wants no unsigned file.
+///
+/// # Errors
+/// It cannot be read, or is no Ed25519 key.
+pub fn public_key(config: &Config) -> anyhow::Result<Option<PublicKey>> {
     let Some(file) = &config.plugins_public_key_file else {
         return Ok(None);
     };
     let cannot = || format!("cannot use the plugins' public key {}", file.display());
     let text = std::fs::read(file).with_context(cannot)?;
-    let key = PublicKey::from_pem(&text).with_context(cannot)?;
-    tracing::info!(file = %file.display(), "plugin files must be signed");
-    Ok(Some(key))
+    PublicKey::from_pem(&text).with_context(cannot).map(Some)
 }
 
 /// Without the cache every start compiles, which is slower but not wrong.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// Largest signature file, bytes.
-pub const MAX_SIZE: usize = 4096;
+const MAX_SIZE: usize = 4096;
 
 /// What the signed text begins with: a signature made for anything else never fits.
 const CONTEXT: &str = "lockgate plugin signature, version 1";

@@ -61,6 +61,16 @@ impl Probe {
     }
 }
 
+/// A host on which a service runs the probe, version 1, with these limits: lines of its
+/// `limits` table.
+pub async fn probe_with_limits(service: Service, limits: &str) -> Host {
+    let folder = folder();
+    let file = Probe::version(1).file(folder.path());
+    let config = format!("[services.{}.limits]\n{limits}\n", service.name());
+    let host = Host::builder().plugin(service, file).config(config);
+    host.start().await
+}
+
 /// What the probe answers for a version.
 pub fn version_text(version: u32) -> String {
     format!("{version:08}")

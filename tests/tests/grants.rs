@@ -22,16 +22,6 @@ async fn host(grants: &str) -> Host {
 const IMPORTS: &str = r#"interfaces = ["breakers", "counters", "csrf", "events", "fallback",
     "jwt", "limiter", "peers", "redis", "revocations", "sockets", "users"]"#;
 
-async fn metric(host: &Host, name: &str) -> f64 {
-    let text = host.admin("/metrics").send().await.expect(200).text();
-    let lines = text
-        .lines()
-        .filter(|line| line.starts_with(name) && line.contains(HERE.name()));
-    lines
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
-}
-
 #[tokio::test]
 async fn an_import_more_is_refused_with_what_changed() {
     let host = Host::start().await;
@@ -58,7 +48,7 @@ async fn tokens_are_verified_only_for_the_granted_uses() {
     };
     let said = verify(&without, &token).await;
     assert!(said.contains("bad ") && said.contains("denied"), "{said}");
-    assert!(metric(&without, "lockgate_denied_total").await >= 1.0);
+    assert!(without.metric(HERE, "lockgate_denied_total").await >= 1.0);
     assert!(without.log().contains("jwt: verify for this use"));
     let with = host(&format!("{IMPORTS}\nverify = [\"access\"]")).await;
     let said = verify(&with, &with.tokens.access(&User::new(14))).await;
@@ -81,7 +71,7 @@ async fn a_denied_key_is_an_error_counted_each_time_and_logged_a_few_times() {
     assert!(said.contains("set Ok(true)") && said.contains("get Ok(Some("));
     let said = ask("other").await;
     assert!(said.contains("set Err(Error::Denied)") && said.contains("get Err(Error::Denied)"));
-    assert_eq!(metric(&host, "lockgate_denied_total").await, 3.0);
+    assert_eq!(host.metric(HERE, "lockgate_denied_total").await, 3.0);
     assert_eq!(host.log().matches("a host call was denied").count(), 3);
 }
 

@@ -2,6 +2,7 @@
 //! passes, one more does not, and the service goes on.
 
 use lockgate_tests::component::{self, Probe, version_text};
+use lockgate_tests::metrics::Metrics;
 use lockgate_tests::{Answer, Host, Service};
 
 const HERE: Service = Service::Coordinator;
@@ -212,9 +213,9 @@ async fn a_call_names_at_most_64_keys() {
 
 /// How many calls of the service ended in this way.
 async fn faults(host: &Host, kind: &str) -> f64 {
-    let label = format!("kind=\"{kind}\"");
-    host.metric_where(HERE, "lockgate_faults_total", &label)
-        .await
+    let labels = [("service", HERE.name()), ("kind", kind)];
+    let metrics = Metrics::of(host).await;
+    metrics.sum("lockgate_faults_total", &labels)
 }
 
 #[tokio::test]

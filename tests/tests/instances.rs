@@ -14,11 +14,7 @@ use lockgate_tests::{Answer, Host, Service};
 const HERE: Service = Service::Coordinator;
 
 async fn probe(limits: &str) -> Arc<Host> {
-    let folder = component::folder();
-    let file = Probe::version(1).file(folder.path());
-    let config = format!("[services.{}.limits]\n{limits}\n", HERE.name());
-    let host = Host::builder().plugin(HERE, file).config(config);
-    Arc::new(host.start().await)
+    Arc::new(component::probe_with_limits(HERE, limits).await)
 }
 
 async fn ask(host: &Host, path: &str) -> Answer {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
+use crate::app;
 use crate::config::{Config, ServiceConfig};
 use crate::engine::Engine;
 use crate::revision::{self, LoadError, Revision};
-use crate::signature::PublicKey;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,12 +70,9 @@ fn check_signature(
     file: &Path,
     bytes: &[u8],
 ) -> anyhow::Result<Result<(), LoadError>> {
-    let Some(path) = &config.plugins_public_key_file else {
+    let Some(key) = app::public_key(config)? else {
         return Ok(Ok(()));
     };
-    let cannot = || format!("cannot use the plugins' public key {}", path.display());
-    let key = PublicKey::from_pem(&std::fs::read(path).with_context(cannot)?);
-    let key = key.with_context(cannot)?;
     let signature = std::fs::read(file.with_added_extension("sig")).ok();
     let checked = key.check(
         &service.name,

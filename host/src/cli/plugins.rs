@@ -150,8 +150,7 @@ fn print(entry: &Value) {
     }
 }
 
-/// What may stand in a path as it is.
-/// Checks the name of a service on the command line.
+/// The name of a service on the command line: what may stand in a path as it is.
 pub(super) fn service_name(text: &str) -> Result<String, &'static str> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if text.is_empty() || !text.chars().all(plain) {

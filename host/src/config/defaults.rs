@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::services::{SERVICES, at_least, services};
+use super::services::{SERVICES, at_least, between, services};
 use super::{
     Config, ConfigError, Fallback, Jwt, Log, PeerConfig, Probation, Quarantine, Redis, Reload,
     Server, file,
@@ -33,7 +33,14 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
             .clone()
             .unwrap_or_else(|| PathBuf::from("target/plugins")),
         plugins_public_key_file: file.plugins_public_key_file.clone(),
-        stack: stack(file.engine.stack_bytes)?,
+        // The same for all services: wasmtime has one size for an engine.
+        stack: between(
+            "engine.stack_bytes",
+            file.engine.stack_bytes,
+            512 << 10,
+            64 << 10,
+            4 << 20,
+        )?,
         log: log(&file.log)?,
         services: services(&file)?,
         peers: peers(&file, bind)?,
@@ -65,19 +72,6 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
         chat_upstream_url: chat(file.chat.upstream_url.as_deref())?,
         data_dir,
     })
-}
-
-/// Every instance's stack has this size, so that it is the same for all services.
-fn stack(given: Option<usize>) -> Result<usize, ConfigError> {
-    let (key, most) = ("engine.stack_bytes", 4 << 20);
-    let stack = at_least(key, given, 512 << 10, 64 << 10)?;
-    if stack > most {
-        return Err(ConfigError::value(
-            key,
-            format!("must be at most {most}, not {stack}"),
-        ));
-    }
-    Ok(stack)
 }
 
 fn quarantine(raw: &file::Quarantine) -> Result<Quarantine, ConfigError> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::services::SERVICES;
+use super::services::{SERVICES, between};
 use super::{ConfigError, Grants, file};
 
 /// The interfaces that can be granted.
@@ -43,13 +43,8 @@ pub(super) fn checked(key: &str, raw: file::Grants) -> Result<Grants, ConfigErro
         )),
         None => Ok(given.into_iter().collect()),
     };
-    let life = |field: &str, given: Option<u64>, most: u64| match given {
-        Some(0) => Err(ConfigError::value(key(field), "must be at least 1")),
-        Some(given) if given > most => {
-            let problem = format!("must be at most {most}, not {given}");
-            Err(ConfigError::value(key(field), problem))
-        }
-        given => Ok(Duration::from_secs(given.unwrap_or(most))),
+    let life = |field: &str, given: Option<u64>, most: u64| {
+        between(&key(field), given, most, 1, most).map(Duration::from_secs)
     };
     let services = SERVICES.map(|(name, _)| name);
     Ok(Grants {

@@ -1,5 +1,5 @@
-//! What each service may use, see and spend: its grants, its limits and its
-//! component's settings. By default that is the least that its endpoints need.
+//! What each service is and may spend: its port, its limits and its component's
+//! settings. What it may import stands in `grants`.
 
 use std::time::Duration;
 
@@ -210,6 +210,23 @@ fn limits(key: &str, name: &str, raw: &file::Limits) -> Result<Limits, ConfigErr
         reuse: at_least(&key("reuse"), raw.reuse, 128, 1)?,
         warm: raw.warm.unwrap_or(2),
     })
+}
+
+/// The given value, or the default; an error if it is too small or too large.
+pub(super) fn between<T: PartialOrd + std::fmt::Display>(
+    name: &str,
+    given: Option<T>,
+    default: T,
+    least: T,
+    most: T,
+) -> Result<T, ConfigError> {
+    match at_least(name, given, default, least)? {
+        value if value > most => {
+            let problem = format!("must be at most {most}, not {value}");
+            Err(ConfigError::value(name, problem))
+        }
+        value => Ok(value),
+    }
 }
 
 /// The given value, or the default; an error if it is too small.

@@ -10,12 +10,13 @@ use super::bad_files::PROBED;
 use super::behaviours::{self, Behaviour, LOOP};
 use super::link::{Answer, Link, Loss, Shot, first_right};
 use super::load::Load;
-use super::observe::{Metrics, Process};
+use super::observe::Process;
 use super::report::ms;
 use super::tally::Window;
 use super::{Report, Settings, mix};
 use crate::component::{self, Probe, version_text};
 use crate::host::Host;
+use crate::metrics::Metrics;
 
 /// Requests a second to the other four services.
 const RATE: u32 = 400;

@@ -1,52 +1,7 @@
-//! What can be seen of a running host from outside: its metrics, its log, its process
-//! and its sockets. It changes nothing.
+//! What can be seen of a running host from outside: its log, its process and its
+//! sockets. It changes nothing.
 
 use std::collections::{BTreeMap, HashSet};
-
-use crate::host::{Host, Service};
-
-/// What `/metrics` said at one time.
-#[derive(Debug, Clone)]
-pub(crate) struct Metrics(String);
-
-impl Metrics {
-    /// Asks the admin listener.
-    pub(crate) async fn of(host: &Host) -> Self {
-        Self(host.admin("/metrics").send().await.expect(200).text())
-    }
-
-    /// The sum of all series of a name that carry these labels; 0 if there is none.
-    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let wanted: Vec<String> = labels
-            .iter()
-            .map(|(label, value)| format!("{label}=\"{value}\""))
-            .collect();
-        let value = |line: &str| -> Option<f64> {
-            let rest = line.strip_prefix(name)?;
-            let (labels, value) = rest.rsplit_once(' ')?;
-            let whole = labels.is_empty() || labels.starts_with('{');
-            let carries = wanted.iter().all(|label| labels.contains(label));
-            (whole && carries).then(|| value.parse().ok())?
-        };
-        // An empty sum of floats is -0.
-        self.0.lines().filter_map(value).sum::<f64>() + 0.0
-    }
-
-    /// Swaps of a service by their result: `ok`, `failed`, `rolled_back`.
-    pub(crate) fn swaps(&self, service: Service, result: &str) -> f64 {
-        let labels = [("service", service.name()), ("result", result)];
-        self.sum("lockgate_swaps_total", &labels)
-    }
-
-    /// Revisions in memory, by service.
-    pub(crate) fn alive(&self) -> BTreeMap<Service, f64> {
-        let one = |service: Service| {
-            let labels = [("service", service.name())];
-            (service, self.sum("lockgate_revisions_alive", &labels))
-        };
-        Service::ALL.into_iter().map(one).collect()
-    }
-}
 
 /// How many requests each revision answered, by the log (level INFO). The key is the
 /// beginning of the digest.
@@ -160,17 +115,6 @@ pub(crate) fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn series_are_summed_by_name_and_labels() {
-        let text = "# TYPE a counter\na{service=\"x\",result=\"ok\"} 2\n\
-                    a{service=\"y\",result=\"ok\"} 3\na_sum{service=\"x\"} 9\nb 4\n";
-        let metrics = Metrics(text.to_owned());
-        assert_eq!(metrics.sum("a", &[]), 5.0);
-        assert_eq!(metrics.sum("a", &[("service", "x")]), 2.0);
-        assert_eq!(metrics.sum("a", &[("service", "z")]), 0.0);
-        assert_eq!(metrics.sum("b", &[]), 4.0);
-    }
 
     #[test]
     fn the_log_names_who_answered() {

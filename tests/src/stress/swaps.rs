@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::bad_files::{Kind, PROBED};
 use super::load::Load;
-use super::observe::{Metrics, answers_by_revision};
+use super::observe::answers_by_revision;
 use super::tally::Window;
 use super::{Report, Settings, mix};
 use crate::component::{Probe, built, digest, with_note};
 use crate::host::{Host, Service};
+use crate::metrics::Metrics;
 use crate::wait::eventually;
 
 /// What the host's log shows of a digest.
