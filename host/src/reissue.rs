@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::directory::{Directory, Known};
+use crate::directory::{Directory, Known, Reach};
 use crate::journal::Journal;
 use crate::keys::{Claims, Issued, Keys, Rejection, Usage, sha256_hex};
 use crate::revocation::{LOCAL_PREFIX, Revocations, Subject};
@@ -12,6 +12,8 @@ use crate::store::{Condition, Store};
 
 /// How long after the login refreshing ends, seconds.
 const LOGIN_LIFE: u64 = 30 * 86_400;
+/// Life of the token that the session normalizer is asked with, seconds.
+const QUESTION_LIFE: u64 = 60;
 /// A rotation record outlives its token by the leeway, seconds.
 const LEEWAY: u64 = 60;
 
@@ -68,6 +70,9 @@ pub enum Refusal {
     /// The user is disabled.
     #[error("the user is disabled")]
     Disabled,
+    /// The users table has no such user.
+    #[error("there is no such user")]
+    Missing,
     /// The e-mail of the users table differs from the token's.
     #[error("the e-mail differs from the user's")]
     Mismatch,
@@ -156,23 +161,13 @@ impl Reissue<'_> {
         if verdict.revoked {
             return Err(Refusal::Revoked);
         }
-        let (email, role) = match self.directory.lookup(self.store, identity.user_id).await {
-            Known::Disabled => return Err(Refusal::Disabled),
-            Known::Active { email, .. }
-                if email.to_lowercase() != identity.email.to_lowercase() =>
-            {
-                return Err(Refusal::Mismatch);
-            }
-            Known::Active { email, role } => (email, role),
-            Known::Unknown => (identity.email.clone(), identity.role.as_str().to_owned()),
-        };
         let candidate = Rotation {
             jti: random_id(),
             access_jti: random_id(),
             iat: self.now,
             user_id: identity.user_id,
-            email,
-            role,
+            email: identity.email,
+            role: identity.role.as_str().to_owned(),
             session_id,
             device_id: claims
                 .device_id
@@ -183,7 +178,39 @@ impl Reissue<'_> {
             auth_time: logged_in,
             rotated_at: self.now,
         };
-        self.rotate(&claims, candidate, verdict.asked).await
+        let (candidate, degraded) = self.of_user(candidate).await?;
+        let tokens = self.rotate(&claims, candidate, verdict.asked).await?;
+        Ok(Tokens {
+            degraded: tokens.degraded || degraded,
+            ..tokens
+        })
+    }
+
+    /// With the role and the e-mail of the users table, where known. The session
+    /// normalizer takes access tokens only, so it is asked with one that nobody else
+    /// sees.
+    async fn of_user(&self, candidate: Rotation) -> Result<(Rotation, bool), Refusal> {
+        let claims = candidate.claims("access", &random_id(), QUESTION_LIFE);
+        let token = self.keys.sign(&claims).unwrap_or_default();
+        let reach = Reach::Normalizer { token: &token };
+        let user_id = candidate.user_id;
+        let answer = self.directory.lookup(self.store, user_id, reach).await;
+        let candidate = match answer.known {
+            Known::Active { email, role }
+                if email.to_lowercase() == candidate.email.to_lowercase() =>
+            {
+                Rotation {
+                    email,
+                    role,
+                    ..candidate
+                }
+            }
+            Known::Active { .. } | Known::OtherEmail => return Err(Refusal::Mismatch),
+            Known::Disabled => return Err(Refusal::Disabled),
+            Known::Missing => return Err(Refusal::Missing),
+            Known::Unknown => candidate,
+        };
+        Ok((candidate, answer.degraded))
     }
 
     /// Makes the candidate the successor, unless there is one already.

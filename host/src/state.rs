@@ -12,9 +12,10 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::csrf::{Csrf, SecretError};
 use crate::deferred::{self, Deferred};
-use crate::directory::Directory;
+use crate::directory::{Directory, Sources};
 use crate::emergency::Emergency;
 use crate::events::Events;
+use crate::inquiry::Inquiry;
 use crate::journal::Journal;
 use crate::keys::{Keys, secret_file};
 use crate::limiter::Limiter;
@@ -26,6 +27,7 @@ use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::file::{File, FileError, OpenError};
 use crate::store::redis::{Redis, SetupError};
+use crate::table::{self, Table};
 
 mod background;
 
@@ -49,6 +51,9 @@ pub enum StateError {
     /// The settings for Redis are wrong.
     #[error(transparent)]
     Redis(#[from] SetupError),
+    /// The settings for the users table are wrong.
+    #[error(transparent)]
+    Table(#[from] table::SetupError),
     /// The CSRF secret is configured but cannot be used.
     #[error(transparent)]
     Csrf(#[from] SecretError),
@@ -104,6 +109,24 @@ enum Shared {
     Embedded(Embedded),
 }
 
+/// The service that other processes ask about users.
+const NORMALIZER: &str = "session-validation-normalizer";
+
+/// Whom this process asks about users. If it is the session normalizer itself and has
+/// no users table, there is none: nobody is asked, and nobody can be away.
+fn sources(config: &Config) -> Result<Sources, table::SetupError> {
+    let reads = config
+        .services
+        .iter()
+        .any(|service| service.grants.database);
+    let settings = config.database.as_ref().filter(|_| reads);
+    let table = settings.map(Table::open).transpose()?;
+    let asks = table.is_some() || config.service(NORMALIZER).is_none();
+    let peer = config.peers.iter().find(|peer| peer.name == NORMALIZER);
+    let normalizer = peer.filter(|_| asks).map(Inquiry::new);
+    Ok(Sources { table, normalizer })
+}
+
 impl State {
     /// Builds all parts. A missing secret or an unreachable Redis is no error: the
     /// host then runs degraded and says so.
@@ -139,11 +162,14 @@ impl State {
         let service_secret = config.service_secret_file.as_deref().and_then(secret_file);
         let keys = Keys::load(&config.jwt, clock.now());
         let names = config.services.iter().map(|service| service.name.as_str());
+        let directory = Directory::new(journal.clone(), clock.clone(), sources(&config)?);
+        // As for Redis: one attempt, no longer than a look may take.
+        directory.probe_table().await;
         Ok(Arc::new(State {
             peers: Arc::new(Peers::new(&config, clock.clone())),
             events: Events::new(clock.clone()),
             deferred: Deferred::new(clock.clone()),
-            directory: Directory::new(journal.clone(), clock.clone()),
+            directory,
             csrf: Csrf::open(config.csrf_secret_file.as_deref())?,
             limiter: Limiter::default(),
             counters: Counters::new(names),
@@ -297,6 +323,7 @@ impl State {
     pub fn dependency(&self, name: &str) -> Reachability {
         let reached = match name {
             "redis" => self.redis().map(Redis::connected),
+            "database" => self.directory.table_connected(),
             "chat_service" => self.peers.chat_connected(),
             _ => None,
         };

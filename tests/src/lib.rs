@@ -1,9 +1,9 @@
-//! The harness of the end-to-end tests: it starts the real binary and a real
-//! `redis-server`, mints tokens and speaks HTTP to the listeners.
+//! The harness of the end-to-end tests: it starts the real binary, a real `redis-server`,
+//! Postgres and PgBouncer, mints tokens and speaks HTTP to the listeners.
 //!
 //! It must not name anything of the host's or the plugins' code: the tests know
-//! the contract only. A missing binary, plugin, `redis-server` or browser fails a
-//! test; nothing is ever skipped.
+//! the contract only. A missing binary, plugin, server or browser fails a test;
+//! nothing is ever skipped.
 
 pub mod browser;
 pub mod component;
@@ -11,8 +11,10 @@ pub mod host;
 pub mod http;
 pub mod memory;
 pub mod metrics;
+pub mod pgbouncer;
 pub mod place;
 pub mod ports;
+pub mod postgres;
 pub mod raw;
 pub mod redis;
 pub mod shape;
@@ -22,5 +24,7 @@ pub mod wait;
 
 pub use self::host::{Host, HostBuilder, Service};
 pub use self::http::{Answer, Call};
+pub use self::pgbouncer::PgBouncer;
+pub use self::postgres::Postgres;
 pub use self::redis::RedisServer;
 pub use self::tokens::{Tokens, User, now};

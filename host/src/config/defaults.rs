@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::services::{SERVICES, at_least, between, services};
 use super::{
-    Config, ConfigError, Fallback, Jwt, Log, PeerConfig, Probation, Quarantine, Redis, Reload,
-    Server, file,
+    Config, ConfigError, Database, Fallback, Jwt, Log, PeerConfig, Probation, Quarantine, Redis,
+    Reload, Server, file,
 };
 
 /// Fills what the file and the environment left open, and checks the rest.
@@ -68,7 +68,7 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
                 .clone()
                 .unwrap_or_else(|| data_dir.join("fallback.redb")),
         },
-        database_configured: file.database.url.is_some(),
+        database: database(&file.database)?,
         chat_upstream_url: chat(file.chat.upstream_url.as_deref())?,
         data_dir,
     })
@@ -163,6 +163,23 @@ fn redis(raw: &file::Redis) -> Result<Option<Redis>, ConfigError> {
             400,
             1,
         )?),
+    }))
+}
+
+fn database(raw: &file::Database) -> Result<Option<Database>, ConfigError> {
+    let Some(url) = raw.url.as_deref().filter(|url| !url.is_empty()) else {
+        return Ok(None);
+    };
+    if !(url.starts_with("postgresql://") || url.starts_with("postgres://")) {
+        let problem = "must begin with postgresql://";
+        return Err(ConfigError::value("DATABASE_URL", problem));
+    }
+    Ok(Some(Database {
+        url: url.to_owned().into(),
+        password_file: raw
+            .password_file
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("/run/secrets/POSTGRES_PASSWORD")),
     }))
 }
 

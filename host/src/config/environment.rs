@@ -36,6 +36,7 @@ pub(super) fn apply(
     from.list("TRUSTED_PROXIES", &mut file.trusted_proxies);
     from.text("LOG_LEVEL", &mut file.log.level);
     from.text("DATABASE_URL", &mut file.database.url);
+    from.path("POSTGRES_PASSWORD_FILE", &mut file.database.password_file);
     from.text("CHAT_UPSTREAM_URL", &mut file.chat.upstream_url);
     from.text("DEFAULT_CHAT_MODEL", &mut file.chat.default_model);
     redis(&from, file);

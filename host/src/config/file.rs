@@ -122,6 +122,7 @@ impl std::fmt::Debug for Redis {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Database {
     pub(super) url: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Database {
@@ -192,6 +193,7 @@ pub(super) struct Grants {
     pub(super) redis_write: Vec<String>,
     pub(super) peers: Vec<String>,
     pub(super) sockets: Vec<String>,
+    pub(super) database: bool,
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]

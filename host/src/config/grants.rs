@@ -58,6 +58,7 @@ pub(super) fn checked(key: &str, raw: file::Grants) -> Result<Grants, ConfigErro
         redis_write: raw.redis_write,
         peers: known("peers", "a service", raw.peers, &services)?,
         sockets: known("sockets", "a right", raw.sockets, &SOCKET_RIGHTS)?,
+        database: raw.database,
     })
 }
 
@@ -175,5 +176,6 @@ pub(super) fn of(name: &str) -> Grants {
         redis_write: owned(write),
         peers: owned(peers).into_iter().collect(),
         sockets: owned(sockets).into_iter().collect(),
+        database: name == "session-validation-normalizer",
     }
 }

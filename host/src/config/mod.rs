@@ -60,8 +60,8 @@ pub struct Config {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// The emergency sessions.
     pub fallback: Fallback,
-    /// The users table is configured (`DATABASE_URL` is set).
-    pub database_configured: bool,
+    /// The users table; none: `DATABASE_URL` is not set.
+    pub database: Option<Database>,
     /// Where the chat service is; probed for the gateway's health.
     pub chat_upstream_url: String,
 }
@@ -192,6 +192,8 @@ pub struct Grants {
     pub peers: BTreeSet<String>,
     /// What it may do with the sockets of this host: `list`, `close`.
     pub sockets: BTreeSet<String>,
+    /// Its `users` reads the users table itself; others ask the session normalizer.
+    pub database: bool,
 }
 
 /// What one service's component may use up; going over ends the call, never the host.
@@ -301,6 +303,15 @@ pub struct Redis {
     pub command_timeout: Duration,
     /// All commands of one request.
     pub request_budget: Duration,
+}
+
+/// The users table.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// `postgresql://`, perhaps with user, password, `sslmode` and `sslrootcert`.
+    pub url: secrecy::SecretString,
+    /// File of the password if the URL has none, or a placeholder for it.
+    pub password_file: PathBuf,
 }
 
 /// Where keys come from and what tokens may be.

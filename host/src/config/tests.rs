@@ -24,7 +24,7 @@ fn nothing_set_serves_five_on_loopback() {
     assert_eq!(config.admin.to_string(), "127.0.0.1:8024");
     let ports: Vec<u16> = config.services.iter().map(|service| service.port).collect();
     assert_eq!(ports, [8025, 8026, 8027, 8028, 8029]);
-    assert!(config.redis.is_none() && !config.database_configured);
+    assert!(config.redis.is_none() && config.database.is_none());
     assert_eq!(config.fallback.path, Path::new("var/fallback.redb"));
     assert_eq!(config.peers[1].url, "http://127.0.0.1:8026");
     assert_eq!(
@@ -63,6 +63,10 @@ fn least_privilege_by_default() {
     assert_eq!(
         may(|s| s.grants.sockets.contains("list")),
         ["websocket-auth-gateway"]
+    );
+    assert_eq!(
+        may(|s| s.grants.database),
+        ["session-validation-normalizer"]
     );
     assert_eq!(
         may(|s| s.grants.interfaces.contains("breakers")),
@@ -288,6 +292,11 @@ fn every_mistake_is_named_in_one_sentence() {
             "",
             ("REDIS_URL", "http://secret@redis"),
             "REDIS_URL: must begin with redis://",
+        ),
+        (
+            "",
+            ("DATABASE_URL", "mysql://secret@db/app"),
+            "DATABASE_URL: must begin with postgresql://",
         ),
         ("", ("TRUSTED_PROXIES", "10.0.0.0/99"), "TRUSTED_PROXIES"),
         (

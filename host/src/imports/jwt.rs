@@ -91,6 +91,7 @@ impl From<Refusal> for wit::ReissueError {
                 session_id,
             }),
             Refusal::Disabled => wit::ReissueError::UserDisabled,
+            Refusal::Missing => wit::ReissueError::UserNotFound,
             Refusal::Mismatch => wit::ReissueError::Mismatch,
             Refusal::Unavailable => wit::ReissueError::Unavailable,
         }

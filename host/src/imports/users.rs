@@ -1,31 +1,43 @@
-//! `wit/users.wit`: what is known of a user. No users table is read here yet, so
-//! nobody is asked and only the shared cache and this host's memory answer.
+//! `wit/users.wit`: what is known of a user. Only a service with the grant reads the
+//! users table; for others the session normalizer is asked.
 
 use super::Context;
 use crate::bindings::lockgate::plugin::users::{Answer, Host, State, User};
-use crate::directory::Known;
+use crate::directory::{Known, Reach};
 
 impl Host for Context {
     async fn lookup(
         &mut self,
         user_id: u32,
-        _token: String,
-        _cached_only: bool,
+        token: String,
+        quiet: bool,
     ) -> wasmtime::Result<Answer> {
         self.enter()?;
-        let known = self
-            .state()
-            .directory()
-            .lookup(&self.store(), user_id)
-            .await;
-        let state = match known {
+        let reach = if self.in_self_test() {
+            Reach::Cache
+        } else if self.grants().database {
+            Reach::Table { quiet }
+        } else if quiet {
+            Reach::Cache
+        } else {
+            Reach::Normalizer { token: &token }
+        };
+        let directory = self.state().directory();
+        let answer = directory.lookup(&self.store(), user_id, reach).await;
+        let state = match answer.known {
             Known::Active { email, role } => State::Active(User { email, role }),
             Known::Disabled => State::Disabled,
+            Known::Missing => State::Missing,
+            // Which one is not known here; the empty one is no token's either.
+            Known::OtherEmail => State::Active(User {
+                email: String::new(),
+                role: "user".to_owned(),
+            }),
             Known::Unknown => State::Unknown,
         };
         Ok(Answer {
             state,
-            degraded: false,
+            degraded: answer.degraded,
         })
     }
 }

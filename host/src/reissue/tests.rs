@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clock::Clock;
 use crate::config;
+use crate::directory::Sources;
 use crate::store::away::Away;
 use crate::store::embedded::Embedded;
 use crate::store::file::File;
@@ -47,7 +48,7 @@ async fn host(clock: &Clock) -> Host {
         clock: clock.clone(),
         keys: keys(),
         revocations: Revocations::new(journal.clone(), clock.clone()),
-        directory: Directory::new(journal.clone(), clock.clone()),
+        directory: Directory::new(journal.clone(), clock.clone(), Sources::default()),
         journal,
         _folder: folder,
     }

@@ -11,7 +11,7 @@ use super::{Shared, State};
 use crate::keys::RELOAD_PERIOD;
 use crate::store::redis::Redis;
 
-/// How often Redis is asked for a sign of life.
+/// How often Redis and the users table are asked for a sign of life.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 
 /// Waiting events are tried again this often.
@@ -91,6 +91,16 @@ impl State {
 
     fn spawn_housekeeping(self: &Arc<Self>, stop: &CancellationToken) {
         self.peers.spawn(stop);
+        let state = Arc::clone(self);
+        every(PING_PERIOD, stop, move || {
+            let state = Arc::clone(&state);
+            async move { state.directory.probe_table().await }
+        });
+        let state = Arc::clone(self);
+        every(PING_PERIOD, stop, move || {
+            let state = Arc::clone(&state);
+            async move { state.directory.probe_normalizer().await }
+        });
         let state = Arc::clone(self);
         every(FLUSH_PERIOD, stop, move || {
             let state = Arc::clone(&state);

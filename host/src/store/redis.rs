@@ -9,12 +9,12 @@ use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use ::redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use ::redis::{Client, FromRedisValue, IntoConnectionInfo, RedisError};
 use async_trait::async_trait;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::{Condition, Error, Result, Store};
 use crate::breaker::{Breaker, Policy, Position};
-use crate::config;
+use crate::{config, password};
 
 /// Idle time after which the connection is probed; the server drops idle ones
 /// after 300 s.
@@ -25,8 +25,6 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(5);
 /// The stream keeps about this many events.
 const STREAM_LENGTH: usize = 100_000;
-/// Longest password file that is read, bytes.
-const MAX_PASSWORD_FILE: usize = 64 * 1024;
 
 const COMPARE_AND_SET: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
      redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) return 1 else return 0 end";
@@ -96,8 +94,12 @@ impl Redis {
         #[cfg(target_os = "linux")]
         let tcp = tcp.set_user_timeout(SILENCE);
         let mut settings = info.redis_settings().clone();
+        let unreadable = |reason| SetupError::Password {
+            path: config.password_file.clone(),
+            reason,
+        };
         if settings.password().is_none()
-            && let Some(password) = password(&config.password_file)?
+            && let Some(password) = password::read(&config.password_file).map_err(unreadable)?
         {
             if settings.username().is_none() {
                 settings = settings.set_username(&config.username);
@@ -275,24 +277,6 @@ fn not_an_integer(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| {
         detail.contains("not an integer") || detail.contains("would overflow")
     })
-}
-
-fn password(path: &std::path::Path) -> std::result::Result<Option<SecretString>, SetupError> {
-    let unreadable = |reason: String| SetupError::Password {
-        path: path.to_owned(),
-        reason,
-    };
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error.to_string())),
-    };
-    if bytes.len() > MAX_PASSWORD_FILE {
-        return Err(unreadable("it is too long".into()));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".into()))?;
-    let text = text.trim();
-    Ok((!text.is_empty()).then(|| SecretString::from(text.to_owned())))
 }
 
 #[async_trait]

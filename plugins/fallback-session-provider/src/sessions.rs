@@ -190,8 +190,9 @@ fn live_record<H: Host>(host: &H, token: &str) -> Result<Session, Refusal> {
     // There is no token here that 8026 could be asked with.
     let user = host.user_lookup(session.user_id, "", true);
     match judge(&session.email, user.state) {
-        Ok(Some(role)) => Ok(Session {
-            role: role.as_str().to_owned(),
+        Ok(Some(listed)) => Ok(Session {
+            email: listed.email,
+            role: listed.role.as_str().to_owned(),
             ..session
         }),
         Ok(None) => Ok(session),

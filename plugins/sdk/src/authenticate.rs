@@ -18,7 +18,7 @@ use crate::wit::users;
 pub struct Login {
     /// 1 to 2147483647.
     pub user_id: u32,
-    /// Holds an `@`.
+    /// Holds an `@`. Spelled as in the users table where known, else as in the token.
     pub email: String,
     /// From the users table where known, else from the token.
     pub role: Role,
@@ -93,20 +93,20 @@ impl From<Fault> for Refusal {
 pub struct Policy {
     /// What the token is to be used for.
     pub usage: Usage,
-    /// Ask nobody about users: only what is cached counts.
-    pub cached_users: bool,
+    /// Ask no other service about users, and write nothing of what is read.
+    pub quiet: bool,
 }
 
 impl Policy {
     /// An access token by the usual rules.
     pub const ACCESS: Self = Self {
         usage: Usage::Access,
-        cached_users: false,
+        quiet: false,
     };
     /// An access token by the strict rules of emergencies.
     pub const STRICT: Self = Self {
         usage: Usage::StrictAccess,
-        cached_users: false,
+        quiet: false,
     };
 }
 
@@ -158,7 +158,7 @@ pub fn authenticate<H: Host>(
             revoked = true;
             continue;
         }
-        return with_user(host, login, policy.cached_users, degraded);
+        return with_user(host, login, policy.quiet, degraded);
     }
     let found = if revoked {
         Some(Fault::TokenRevoked)
@@ -207,14 +207,15 @@ pub fn verify<H: Host>(host: &H, sent: &Presented<'_>, usage: Usage) -> Result<L
 fn with_user<H: Host>(
     host: &H,
     login: Login,
-    cached_only: bool,
+    quiet: bool,
     degraded: bool,
 ) -> Result<Login, Refusal> {
-    let answer = host.user_lookup(login.user_id, &login.token, cached_only);
+    let answer = host.user_lookup(login.user_id, &login.token, quiet);
     let degraded = degraded || answer.degraded;
     match judge(&login.email, answer.state) {
-        Ok(Some(role)) => Ok(Login {
-            role,
+        Ok(Some(listed)) => Ok(Login {
+            email: listed.email,
+            role: listed.role,
             user_known: true,
             degraded,
             ..login
@@ -224,13 +225,25 @@ fn with_user<H: Host>(
     }
 }
 
-/// What the users table means for a token: its role if known, or a refusal.
+/// What the users table says of an active user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// As it is spelled there.
+    pub email: String,
+    /// The role.
+    pub role: Role,
+}
+
+/// What the users table means for a token: what it says if known, or a refusal.
 ///
 /// # Errors
 /// A disabled or missing user, or one with another e-mail.
-pub fn judge(email: &str, state: users::State) -> Result<Option<Role>, Fault> {
+pub fn judge(email: &str, state: users::State) -> Result<Option<Listed>, Fault> {
     match state {
-        users::State::Active(user) if same_email(&user.email, email) => Ok(Role::parse(&user.role)),
+        users::State::Active(user) if same_email(&user.email, email) => {
+            let email = user.email;
+            Ok(Role::parse(&user.role).map(|role| Listed { email, role }))
+        }
         users::State::Active(_) => Err(Fault::ConsistencyMismatch),
         users::State::Disabled => Err(Fault::UserDisabled),
         users::State::Missing => Err(Fault::UserNotFound),

@@ -69,7 +69,7 @@ pub struct Double {
     pub events: RefCell<Vec<events::Event>>,
     /// Every call that writes, in order, as `function argument`.
     pub writes: RefCell<Vec<String>>,
-    /// Users that were looked up, with `cached_only`.
+    /// Users that were looked up, with `quiet`.
     pub lookups: RefCell<Vec<(u32, bool)>>,
     /// Log lines.
     pub lines: RefCell<Vec<String>>,

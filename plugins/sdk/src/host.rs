@@ -46,7 +46,7 @@ pub trait Host {
     fn revoke_user(&self, user_id: u32, cut_off: u64) -> Result<bool, revocations::Error>;
 
     /// `users.lookup`
-    fn user_lookup(&self, user_id: u32, token: &str, cached_only: bool) -> users::Answer;
+    fn user_lookup(&self, user_id: u32, token: &str, quiet: bool) -> users::Answer;
 
     /// `redis.get`
     fn redis_get(&self, key: &str) -> Result<Option<Vec<u8>>, redis::Error>;
@@ -218,8 +218,8 @@ impl Host for Wasm {
         revocations::revoke_user(user_id, cut_off)
     }
 
-    fn user_lookup(&self, user_id: u32, token: &str, cached_only: bool) -> users::Answer {
-        users::lookup(user_id, token, cached_only)
+    fn user_lookup(&self, user_id: u32, token: &str, quiet: bool) -> users::Answer {
+        users::lookup(user_id, token, quiet)
     }
 
     fn redis_get(&self, key: &str) -> Result<Option<Vec<u8>>, redis::Error> {

@@ -189,6 +189,7 @@ fn the_users_table_has_the_last_word() {
         (users::State::Missing, "user_not_found"),
         (user("bob@example.org", "user"), "consistency_mismatch"),
         (user("ADA@example.org", "user"), "user 42"),
+        (user("", "user"), "consistency_mismatch"),
         (users::State::Unknown, "user 42"),
     ];
     for (state, expected) in rows {
@@ -197,8 +198,12 @@ fn the_users_table_has_the_last_word() {
     }
     host.users
         .borrow_mut()
-        .insert(42, user("ada@example.org", "admin"));
-    assert_eq!(call().send(&host, &routes()).json()["role"], "admin");
+        .insert(42, user("Ada@example.org", "admin"));
+    let body = call().send(&host, &routes()).json();
+    assert_eq!(
+        (&body["role"], &body["email"]),
+        (&json!("admin"), &json!("Ada@example.org"))
+    );
 }
 
 fn user(email: &str, role: &str) -> users::State {

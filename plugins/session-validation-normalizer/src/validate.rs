@@ -4,6 +4,7 @@
 use lockgate_sdk::authenticate::{Policy, Refusal, authenticate};
 use lockgate_sdk::session::{Facts, Invalid, Valid};
 use lockgate_sdk::wit::fallback::Draft;
+use lockgate_sdk::wit::peers::Reachability;
 use lockgate_sdk::{Answer, Fault, Host, Login, Request, token};
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub(crate) fn validate<H: Host>(host: &H, request: &Request) -> Answer {
     let body = request.json::<Body>().ok().and_then(|body| body.token);
     let presented = token::presented(body.as_deref(), request);
     let policy = Policy {
-        cached_users: from_peer(request),
+        quiet: from_peer(request),
         ..Policy::ACCESS
     };
     let answer =
@@ -36,14 +37,32 @@ pub(crate) fn validate<H: Host>(host: &H, request: &Request) -> Answer {
                 let facts = facts(&login, known, host.now());
                 let degraded = facts.degraded;
                 let body = Valid::new(facts, host.now(), spent);
-                marked(Answer::json(200, &body), format, true, degraded)
+                let answer = marked(Answer::json(200, &body), format, true, degraded);
+                if from_peer(request) {
+                    answer.header("x-lockgate-user", user_state(host, &login))
+                } else {
+                    answer
+                }
             }
             Err(refusal) => marked(refused(refusal), "none", false, refusal.degraded),
         };
     layer::echo(request, answer)
 }
 
-/// A peer that asks on behalf of its own caller: nothing is written, nobody is asked.
+/// What a peer must know besides: whether the users table says that the user is active,
+/// could not be asked, or is not there at all.
+fn user_state<H: Host>(host: &H, login: &Login) -> &'static str {
+    if login.user_known {
+        "active"
+    } else if host.dependency("database") == Reachability::NotConfigured {
+        "none"
+    } else {
+        "unknown"
+    }
+}
+
+/// A peer that asks on behalf of its own caller about the user: the table is read, but
+/// nothing is written and no other service asked.
 fn from_peer(request: &Request) -> bool {
     request.header("x-lockgate-peer").map(str::trim) == Some("1")
 }

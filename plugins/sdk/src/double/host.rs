@@ -100,8 +100,8 @@ impl Host for Double {
         Ok(self.up().is_ok())
     }
 
-    fn user_lookup(&self, user_id: u32, _token: &str, cached_only: bool) -> users::Answer {
-        self.lookups.borrow_mut().push((user_id, cached_only));
+    fn user_lookup(&self, user_id: u32, _token: &str, quiet: bool) -> users::Answer {
+        self.lookups.borrow_mut().push((user_id, quiet));
         let known = self.users.borrow().get(&user_id).cloned();
         users::Answer {
             state: known.unwrap_or(users::State::Unknown),

@@ -1,6 +1,7 @@
 //! Every row of the session check, against the scripted host.
 
 use lockgate_sdk::double::{Call, Double, NOW, Reply};
+use lockgate_sdk::wit::peers::Reachability;
 use lockgate_sdk::wit::{jwt, users};
 use serde_json::{Value, json};
 
@@ -210,8 +211,35 @@ fn a_peer_writes_nothing_and_asks_nobody() {
     );
     assert!(!host.wrote(""));
     assert_eq!(*host.lookups.borrow(), [(42, true)]);
-    let _ = get(&host, "good");
+    assert_eq!(get(&host, "good").header("x-lockgate-user"), "");
     assert_eq!(host.lookups.borrow().last(), Some(&(42, false)));
+}
+
+#[test]
+fn a_peer_learns_what_is_known_of_the_user() {
+    let host = host();
+    let said = || {
+        let call = Call::get(VALIDATE)
+            .bearer("good")
+            .header("x-lockgate-peer", "1");
+        let answer = call.send(&host, &routes());
+        answer.header("x-lockgate-user")
+    };
+    assert_eq!(said(), "none");
+    for state in [Reachability::Connected, Reachability::Disconnected] {
+        host.dependencies
+            .borrow_mut()
+            .insert("database".into(), state);
+        assert_eq!(said(), "unknown");
+    }
+    let ada = users::User {
+        email: "ada@example.org".into(),
+        role: "user".into(),
+    };
+    host.users
+        .borrow_mut()
+        .insert(42, users::State::Active(ada));
+    assert_eq!(said(), "active");
 }
 
 #[test]
