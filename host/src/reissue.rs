@@ -95,6 +95,10 @@ struct Rotation {
     tfa_verified: bool,
     auth_time: u64,
     rotated_at: u64,
+    /// Name of the key that signed them, so that they stay the same tokens when the
+    /// key changes within the grace.
+    #[serde(default)]
+    signer: String,
 }
 
 /// What a reissue works with, for one request.
@@ -177,6 +181,7 @@ impl Reissue<'_> {
             tfa_verified: claims.tfa_verified.unwrap_or(false),
             auth_time: logged_in,
             rotated_at: self.now,
+            signer: self.keys.signer().unwrap_or_default(),
         };
         let (candidate, degraded) = self.of_user(candidate).await?;
         let tokens = self.rotate(&claims, candidate, verdict.asked).await?;
@@ -353,7 +358,7 @@ impl Reissue<'_> {
         let refresh = record.claims("refresh", &record.jti, self.lives.refresh);
         let sign = |claims: &Issued| {
             self.keys
-                .sign(claims)
+                .sign_again(claims, &record.signer)
                 .ok_or(Refusal::Rejected(Rejection::NoSecret))
         };
         Ok(Tokens {

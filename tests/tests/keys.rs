@@ -54,10 +54,14 @@ async fn no_overlap() {
         .start()
         .await;
     let before = Tokens::new(OLD).access(&User::new(1));
+    let refresh = Tokens::new(OLD).marked_refresh(&User::new(1));
     assert!(valid(&host, &before).await);
     std::fs::write(host.secret_file(), NEW).unwrap();
     taken(&host, &Tokens::new(NEW)).await;
     assert!(!valid(&host, &before).await);
+    let body = serde_json::json!({"refresh_token": refresh});
+    let call = host.post(Service::Jwt, "/api/v1/jwt/refresh").json(&body);
+    call.send().await.expect_error(401, "invalid_signature");
 }
 
 /// The key before, named across a restart: it verifies, the new one signs.

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::config;
 
 mod claims;
+mod follow;
 mod json;
 mod sign;
 mod source;
@@ -21,8 +22,10 @@ pub use sign::Issued;
 pub use source::{MIN_SECRET, secret_file};
 pub use verify::{Rejection, Usage};
 
-/// How often the secret's file is compared with what was read last.
-pub const RELOAD_PERIOD: std::time::Duration = std::time::Duration::from_secs(1);
+/// Replaced keys that are kept within their overlap; then the oldest is forgotten.
+const MAX_PREVIOUS: usize = 16;
+/// What is signed to tell keys apart.
+const NAMING: &[u8] = b"lockgate key id";
 
 /// The keys of this process and the rules for tokens.
 #[derive(Debug)]
@@ -36,20 +39,30 @@ pub struct Keys {
 /// The keys at one moment.
 #[derive(Debug, Default)]
 struct Ring {
-    current: Option<Key>,
-    previous: Option<Previous>,
+    current: Option<Arc<Key>>,
+    /// The replaced keys, the newest first.
+    previous: Vec<Previous>,
 }
 
-/// The key before the last change.
-#[derive(Debug)]
+/// A key that was replaced.
+#[derive(Debug, Clone)]
 struct Previous {
-    key: Key,
+    key: Arc<Key>,
     /// Unix seconds; it verifies no token issued after this.
     changed: u64,
 }
 
+impl Previous {
+    /// False once the overlap (seconds) is over.
+    fn counts(&self, overlap: u64, now: u64) -> bool {
+        now <= self.changed.saturating_add(overlap)
+    }
+}
+
 /// One HMAC key.
 struct Key {
+    /// Tells it from other keys and says nothing about it: part of an HMAC.
+    id: String,
     secret: SecretSlice<u8>,
     encoding: EncodingKey,
     decoding: DecodingKey,
@@ -65,11 +78,19 @@ impl Key {
     fn new(secret: SecretSlice<u8>) -> Key {
         let encoding = EncodingKey::from_secret(secret.expose_secret());
         let decoding = DecodingKey::from_secret(secret.expose_secret());
-        Key {
+        let mut key = Key {
+            id: String::new(),
             secret,
             encoding,
             decoding,
-        }
+        };
+        key.id = key.sign(NAMING).unwrap_or_default();
+        key.id.truncate(16);
+        key
+    }
+
+    fn same(&self, other: &Key) -> bool {
+        self.secret.expose_secret() == other.secret.expose_secret()
     }
 
     /// The HMAC-SHA256 of `message`, base64url without padding (RFC 7515 section 3).
@@ -100,21 +121,24 @@ impl Keys {
         let changed = source
             .as_ref()
             .and_then(source::Source::changed)
-            .unwrap_or(now);
+            .map_or(now, |changed| changed.min(now));
         let previous = config
             .previous_file
             .as_deref()
             .filter(|_| !config.overlap.is_zero())
             .and_then(secret_file)
             .map(|secret| Previous {
-                key: Key::new(secret),
+                key: Arc::new(Key::new(secret)),
                 changed,
             });
         Keys {
             rules: verify::Rules::new(config),
             overlap: config.overlap.as_secs(),
             source,
-            ring: RwLock::new(Arc::new(Ring { current, previous })),
+            ring: RwLock::new(Arc::new(Ring {
+                current: current.map(Arc::new),
+                previous: previous.into_iter().collect(),
+            })),
         }
     }
 
@@ -123,33 +147,31 @@ impl Keys {
         self.ring().current.is_some()
     }
 
-    /// Reads the chosen file again. True: there is a new key, which signs from now
-    /// on; the old one verifies until the overlap is over.
-    pub fn reload(&self, now: u64) -> bool {
-        let Some(fresh) = self.source.as_ref().and_then(source::Source::poll) else {
-            return false;
-        };
-        let fresh = Key::new(fresh);
+    /// Takes a key that was found in the chosen file. True: it is another one, which
+    /// signs from now on; the old one verifies until the overlap is over.
+    fn replace(&self, fresh: SecretSlice<u8>, now: u64) -> bool {
+        let fresh = Arc::new(Key::new(fresh));
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        let same = ring
-            .current
-            .as_ref()
-            .is_some_and(|current| current.secret.expose_secret() == fresh.secret.expose_secret());
+        let same = ring.current.as_ref().is_some_and(|key| key.same(&fresh));
         if same || !works(&fresh) {
             return false;
         }
-        let old = ring
-            .current
-            .as_ref()
-            .map(|old| Key::new(SecretSlice::from(old.secret.expose_secret().to_vec())));
-        let previous = old
-            .filter(|_| self.overlap > 0)
-            .map(|key| Previous { key, changed: now });
+        let mut previous = Vec::new();
+        if self.overlap > 0 {
+            let replaced = ring.current.iter().map(|key| Previous {
+                key: Arc::clone(key),
+                changed: now,
+            });
+            // A key that has come back is no previous one.
+            let older = ring.previous.iter().filter(|old| !old.key.same(&fresh));
+            previous = replaced.chain(older.cloned()).collect();
+            previous.retain(|old| old.counts(self.overlap, now));
+            previous.truncate(MAX_PREVIOUS);
+        }
         *ring = Arc::new(Ring {
             current: Some(fresh),
             previous,
         });
-        tracing::info!(overlap_seconds = self.overlap, "the JWT secret has changed");
         true
     }
 

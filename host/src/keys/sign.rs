@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::Keys;
+use super::{Key, Keys};
 
 /// The claims of a token that this host issues, in the order in which they are
 /// written. Times are unix seconds.
@@ -43,17 +43,34 @@ pub struct Issued {
 }
 
 impl Keys {
+    /// The name of the key that signs now; it says nothing about the key.
+    pub fn signer(&self) -> Option<String> {
+        self.ring().current.as_ref().map(|key| key.id.clone())
+    }
+
     /// Signs; none if no usable secret is loaded. The same claims give the same
     /// token, byte for byte.
     pub fn sign(&self, claims: &impl Serialize) -> Option<String> {
         let ring = self.ring();
-        let key = ring.current.as_ref()?;
-        let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
-        let payload = URL_SAFE_NO_PAD.encode(payload(claims)?);
-        let message = format!("{header}.{payload}");
-        let signature = key.sign(message.as_bytes())?;
-        Some(format!("{message}.{signature}"))
+        seal(claims, ring.current.as_ref()?)
     }
+
+    /// Signs anew what the key of that name has signed before, as long as it is kept;
+    /// afterwards, and for an unknown name, the current key signs.
+    pub fn sign_again(&self, claims: &impl Serialize, signer: &str) -> Option<String> {
+        let ring = self.ring();
+        let replaced = ring.previous.iter().map(|previous| &previous.key);
+        let key = replaced.chain(&ring.current).find(|key| key.id == signer);
+        seal(claims, key.or(ring.current.as_ref())?)
+    }
+}
+
+fn seal(claims: &impl Serialize, key: &Key) -> Option<String> {
+    let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
+    let payload = URL_SAFE_NO_PAD.encode(payload(claims)?);
+    let message = format!("{header}.{payload}");
+    let signature = key.sign(message.as_bytes())?;
+    Some(format!("{message}.{signature}"))
 }
 
 /// Compact ASCII JSON in which `>`, `?`, `~`, DEL and everything above are escaped.

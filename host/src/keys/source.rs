@@ -1,9 +1,8 @@
 //! Where secrets are read from. It trims white space at both ends and changes
 //! nothing else: an inner newline is part of the key.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use zeroize::Zeroize;
@@ -17,54 +16,26 @@ const MAX_FILE: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) enum Source {
     /// A file, which may change.
-    File {
-        path: PathBuf,
-        problem: Mutex<Option<String>>,
-    },
+    File(PathBuf),
     /// The environment, which does not.
     Variable,
 }
 
 impl Source {
-    /// Unix seconds of the file's last change.
-    pub(super) fn changed(&self) -> Option<u64> {
-        let Source::File { path, .. } = self else {
-            return None;
-        };
-        let modified = std::fs::metadata(path).ok()?.modified().ok()?;
-        seconds(modified)
-    }
-
-    /// The secret as it is in the file now. A file that became unusable is reported
-    /// once and changes nothing.
-    pub(super) fn poll(&self) -> Option<SecretSlice<u8>> {
-        let Source::File { path, problem } = self else {
-            return None;
-        };
-        let mut problem = problem.lock().unwrap_or_else(PoisonError::into_inner);
-        match read(path) {
-            Ok(secret) => {
-                *problem = None;
-                Some(secret)
-            }
-            Err(fault) => {
-                if problem.as_deref() != Some(fault.as_str()) {
-                    tracing::error!(
-                        path = %path.display(), fault,
-                        "the JWT secret's file cannot be used; the loaded secret stays"
-                    );
-                    *problem = Some(fault);
-                }
-                None
-            }
+    /// The file, if it is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Source::File(path) => Some(path),
+            Source::Variable => None,
         }
     }
-}
 
-fn seconds(time: SystemTime) -> Option<u64> {
-    time.duration_since(UNIX_EPOCH)
-        .ok()
-        .map(|since| since.as_secs())
+    /// Unix seconds of the file's last change: of its content, or of the file that
+    /// stands under the name.
+    pub(super) fn changed(&self) -> Option<u64> {
+        let metadata = std::fs::metadata(self.path()?).ok()?;
+        u64::try_from(metadata.mtime().max(metadata.ctime())).ok()
+    }
 }
 
 /// The first readable and non-empty source. One that is too short is still the
@@ -77,10 +48,7 @@ pub(super) fn choose(
         let Some(content) = content(path) else {
             continue;
         };
-        let source = Source::File {
-            path: path.clone(),
-            problem: Mutex::new(None),
-        };
+        let source = Source::File(path.clone());
         if content.expose_secret().len() < MIN_SECRET {
             tracing::error!(path = %path.display(), "the JWT secret is too short");
             return Some((source, None));
@@ -109,12 +77,13 @@ pub fn secret_file(path: &Path) -> Option<SecretSlice<u8>> {
         .ok()
 }
 
-fn read(path: &Path) -> Result<SecretSlice<u8>, String> {
+/// The secret in the file now, or what is wrong with the file.
+pub(super) fn read(path: &Path) -> Result<SecretSlice<u8>, &'static str> {
     let Some(secret) = content(path) else {
-        return Err("unreadable or empty".into());
+        return Err("unreadable or empty");
     };
     if secret.expose_secret().len() < MIN_SECRET {
-        return Err("too short".into());
+        return Err("too short");
     }
     Ok(secret)
 }

@@ -474,62 +474,133 @@ fn short_secrets_are_none_and_hide_no_later_source() {
     }
 }
 
+const SECOND: &str = "a-new-secret-that-is-long-enough-for-it";
+const THIRD: &str = "another-secret-that-is-long-enough-for-it";
+
+/// Looks at the file once. True: another key signs now.
+fn reload(keys: &Keys, path: &std::path::Path, now: u64) -> bool {
+    let before = keys.signer();
+    keys.take(path, source::read(path), &mut None, now);
+    keys.signer() != before
+}
+
+fn change(keys: &Keys, path: &std::path::Path, content: &str, now: u64) {
+    std::fs::write(path, content).unwrap();
+    assert!(reload(keys, path, now), "a new key");
+}
+
+fn issued(at: u64) -> Value {
+    with(access(), "iat", json!(at))
+}
+
 #[test]
 fn a_changed_file_signs_at_once_and_the_old_key_overlaps() {
     let (_folder, path) = file(SECRET.as_bytes());
     let keys = from_file(&path);
-    assert!(!keys.reload(NOW), "nothing has changed");
+    assert!(!reload(&keys, &path, NOW), "nothing has changed");
     let old = token(&access());
-    let young = token(&with(access(), "iat", json!(NOW + 1)));
+    let young = token(&issued(NOW + 1));
     let undated = token(&without(access(), "iat"));
     for bad in [&b""[..], b"short"] {
         std::fs::write(&path, bad).unwrap();
-        assert!(!keys.reload(NOW));
+        assert!(!reload(&keys, &path, NOW));
         assert!(keys.verify(&old, Usage::Access, NOW).is_ok());
     }
-    std::fs::write(&path, "a-new-secret-that-is-long-enough-for-it").unwrap();
-    assert!(keys.reload(NOW));
+    change(&keys, &path, SECOND, NOW);
     let fresh = keys.sign(&access()).unwrap();
+    assert_eq!(fresh, raw(HEADER, &payload(&fresh), SECOND));
     assert!(keys.verify(&fresh, Usage::Access, NOW).is_ok());
-    assert_eq!(
-        keys.verify(&fresh, Usage::Access, NOW),
-        self::keys_of(&path).verify(&fresh, Usage::Access, NOW)
-    );
     assert!(keys.verify(&old, Usage::Access, NOW).is_ok());
-    assert_eq!(
-        keys.verify(&young, Usage::Access, NOW),
-        Err(Rejection::Signature)
-    );
-    assert_eq!(
-        keys.verify(&undated, Usage::Access, NOW),
-        Err(Rejection::Signature)
-    );
+    for refused in [&young, &undated] {
+        let verified = keys.verify(refused, Usage::Access, NOW);
+        assert_eq!(verified, Err(Rejection::Signature));
+    }
     let later = NOW + 604_801;
-    assert_eq!(
-        keys.verify(&old, Usage::Access, later),
-        Err(Rejection::Signature)
-    );
+    let verified = keys.verify(&old, Usage::Access, later);
+    assert_eq!(verified, Err(Rejection::Signature));
 }
 
-fn keys_of(path: &std::path::Path) -> Keys {
-    from_file(path)
+/// The payload of a token, as text.
+fn payload(token: &str) -> String {
+    let payload = token.split('.').nth(1).unwrap();
+    String::from_utf8(URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
 #[test]
-fn with_no_overlap_the_old_key_is_refused_at_once() {
+fn each_of_several_replaced_keys_has_its_own_overlap() {
     let (_folder, path) = file(SECRET.as_bytes());
+    let keys = from_file(&path);
+    let signed = |at: u64, secret: &str| raw(HEADER, &issued(at).to_string(), secret);
+    change(&keys, &path, SECOND, NOW);
+    change(&keys, &path, THIRD, NOW + 100);
+    let now = NOW + 100;
+    for (at, secret, good) in [
+        (NOW, SECRET, true),
+        (NOW + 1, SECRET, false),
+        (NOW + 100, SECOND, true),
+        (NOW + 101, SECOND, false),
+        (NOW + 101, THIRD, true),
+    ] {
+        let verified = keys.verify(&signed(at, secret), Usage::Access, now);
+        assert_eq!(verified.is_ok(), good, "{secret} at {at}: {verified:?}");
+    }
+    // The first key comes back: it is the current one, without limits.
+    change(&keys, &path, SECRET, NOW + 200);
+    let verified = keys.verify(&signed(NOW + 201, SECRET), Usage::Access, NOW + 200);
+    assert!(verified.is_ok(), "{verified:?}");
+    // What is over is forgotten, and the number of keys is bounded.
+    let over = NOW + 604_801 + 200;
+    change(&keys, &path, SECOND, over);
+    assert_eq!(keys.ring().previous.len(), 1);
+    for number in 0..2 * MAX_PREVIOUS {
+        change(&keys, &path, &format!("{THIRD}{number}"), over + 1);
+    }
+    assert_eq!(keys.ring().previous.len(), MAX_PREVIOUS);
+}
+
+#[test]
+fn a_replaced_key_signs_again_what_it_has_signed() {
+    let (_folder, path) = file(SECRET.as_bytes());
+    let keys = from_file(&path);
+    let first = keys.sign(&access()).unwrap();
+    let signer = keys.signer().unwrap();
+    change(&keys, &path, SECOND, NOW);
+    assert_ne!(keys.sign(&access()).unwrap(), first);
+    assert_eq!(keys.sign_again(&access(), &signer).unwrap(), first);
+    let fresh = keys.sign(&access()).unwrap();
+    assert_eq!(keys.sign_again(&access(), "unknown").unwrap(), fresh);
+}
+
+#[test]
+fn with_no_overlap_the_old_keys_are_refused_at_once() {
+    let (_folder, path) = file(SECRET.as_bytes());
+    let previous = path.with_file_name("previous");
+    std::fs::write(&previous, THIRD).unwrap();
     let jwt = config::Jwt {
         secret_files: vec![path.clone()],
+        previous_file: Some(previous),
         overlap: Duration::ZERO,
         ..config()
     };
     let keys = Keys::load(&jwt, NOW);
-    std::fs::write(&path, "a-new-secret-that-is-long-enough-for-it").unwrap();
-    assert!(keys.reload(NOW));
-    assert_eq!(
-        keys.verify(&token(&access()), Usage::Access, NOW),
-        Err(Rejection::Signature)
-    );
+    let signer = keys.signer().unwrap();
+    change(&keys, &path, SECOND, NOW);
+    for secret in [SECRET, THIRD] {
+        let old = raw(HEADER, &access().to_string(), secret);
+        let verified = keys.verify(&old, Usage::Access, NOW);
+        assert_eq!(verified, Err(Rejection::Signature));
+    }
+    let again = keys.sign_again(&access(), &signer);
+    assert_eq!(again, keys.sign(&access()), "nothing is signed with it");
+}
+
+#[test]
+fn a_key_that_was_too_short_at_first_is_taken_later() {
+    let (_folder, path) = file(b"short");
+    let keys = from_file(&path);
+    assert!(!keys.ready());
+    change(&keys, &path, SECRET, NOW);
+    assert!(keys.ready());
 }
 
 #[test]

@@ -82,43 +82,30 @@ impl Keys {
             return Err(Rejection::NoSecret);
         }
         let parts = take_apart(token).ok_or(Rejection::Invalid)?;
-        let signer = signer(&ring, &parts).ok_or(Rejection::Signature)?;
-        let object = parts.claims;
-        if let Signer::Previous { changed } = signer
-            && !self.overlaps(&object, changed, now)
-        {
+        if !self.signed(&ring, &parts, now) {
             return Err(Rejection::Signature);
         }
+        let object = parts.claims;
         check_times(&object, &self.rules, usage, now)?;
         let claims = Claims::read(&object, sha256_hex(token.as_bytes()));
         check_use(&claims, &self.rules, usage, now)?;
         Ok(claims)
     }
 
-    /// The key before verifies what was issued up to the change, for a while.
-    fn overlaps(&self, object: &Map<String, Value>, changed: u64, now: u64) -> bool {
-        let issued = object.get("iat").and_then(seconds);
-        now <= changed.saturating_add(self.overlap) && issued.is_some_and(|iat| iat <= changed)
+    /// True if the current key has signed, or, for a while, a replaced one what was
+    /// issued up to its change.
+    fn signed(&self, ring: &Ring, parts: &Parts<'_>, now: u64) -> bool {
+        let good = |key: &super::Key| key.verify(parts.signature, parts.message.as_bytes());
+        if ring.current.as_deref().is_some_and(good) {
+            return true;
+        }
+        let issued = parts.claims.get("iat").and_then(seconds);
+        ring.previous.iter().any(|previous| {
+            previous.counts(self.overlap, now)
+                && issued.is_some_and(|iat| iat <= previous.changed)
+                && good(&previous.key)
+        })
     }
-}
-
-enum Signer {
-    Current,
-    Previous { changed: u64 },
-}
-
-fn signer(ring: &Ring, parts: &Parts<'_>) -> Option<Signer> {
-    let good = |key: &super::Key| key.verify(parts.signature, parts.message.as_bytes());
-    if ring.current.as_ref().is_some_and(good) {
-        return Some(Signer::Current);
-    }
-    let previous = ring
-        .previous
-        .as_ref()
-        .filter(|previous| good(&previous.key))?;
-    Some(Signer::Previous {
-        changed: previous.changed,
-    })
 }
 
 /// Three parts of canonical base64url without padding (RFC 7515 sections 2 and

@@ -8,7 +8,6 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, State};
-use crate::keys::RELOAD_PERIOD;
 use crate::store::redis::Redis;
 
 /// How often Redis and the users table are asked for a sign of life.
@@ -27,13 +26,8 @@ impl State {
     /// Starts the background work (probes, repair, cleaning); it ends with `stop`.
     pub fn spawn(self: &Arc<Self>, stop: CancellationToken) {
         self.spawn_housekeeping(&stop);
-        let state = Arc::clone(self);
-        every(RELOAD_PERIOD, &stop, move || {
-            let state = Arc::clone(&state);
-            async move {
-                state.keys.reload(state.clock.now());
-            }
-        });
+        let (state, until) = (Arc::clone(self), stop.clone());
+        tokio::spawn(async move { state.keys.follow(state.clock.clone(), until).await });
         let state = Arc::clone(self);
         every(REPAIR_PERIOD, &stop, move || {
             let state = Arc::clone(&state);
