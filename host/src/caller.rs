@@ -362,4 +362,63 @@ mod tests {
             "10.0.0.1"
         );
     }
+
+    /// Pieces of which attackers make origins and hosts.
+    const PIECE: &str = "(a\\.example|http|https|://|:|@|/|\\.|:80|:443|:8025|evil|,| |%2e|\\[::1\\]|null|[ -~]){0,8}";
+
+    proptest::proptest! {
+        #[test]
+        fn an_origin_in_its_normal_form_stays_as_it_is(text in PIECE) {
+            if let Some(normal) = normal_origin(&text) {
+                proptest::prop_assert_eq!(normal_origin(&normal), Some(normal.clone()));
+                proptest::prop_assert_eq!(normal.to_ascii_lowercase(), normal.clone());
+                proptest::prop_assert!(!normal.contains(['@', ' ', ',']), "{}", normal);
+            }
+        }
+
+        #[test]
+        fn only_the_own_origin_is_trusted(origin in PIECE, host in PIECE) {
+            let list = [("host", host.as_str()), ("origin", origin.as_str())];
+            let valid = |text: &str| http::HeaderValue::from_str(text).is_ok();
+            proptest::prop_assume!(valid(&origin) && valid(&host));
+            let seen = self::origin(&judge(&[], &[]), "192.0.2.1", &list);
+            // Another parser's view of the same origin.
+            let uri = origin.trim().parse::<http::Uri>().ok();
+            let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
+            let authority = uri.as_ref().and_then(http::Uri::authority);
+            let same = scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"))
+                && authority.is_some_and(|authority| {
+                    let plain = |text: &str| {
+                        let text = text.trim().to_ascii_lowercase();
+                        text.trim_end_matches('/').trim_end_matches(":80").to_owned()
+                    };
+                    plain(authority.as_str()) == plain(&host)
+                });
+            if seen == Origin::Trusted {
+                proptest::prop_assert!(same, "{} for {}", origin, host);
+            } else {
+                proptest::prop_assert_eq!(seen, Origin::Foreign);
+            }
+        }
+
+        #[test]
+        fn nobody_names_an_own_address_or_host(
+            names in proptest::collection::vec(0..6_usize, 0..6),
+            values in proptest::collection::vec("[ -~]{0,40}|[0-9a-f:., ]{0,40}", 6),
+        ) {
+            const NAMES: [&str; 6] = [
+                "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded",
+                "x-real-ip", "origin",
+            ];
+            let list: Vec<_> = names.iter().zip(&values).map(|(at, value)| (NAMES[*at], value.as_str())).collect();
+            let map = headers(&list);
+            let peer = "192.0.2.1".parse().unwrap();
+            let seen = judge(&[], &[]).judge(peer, &map, None);
+            proptest::prop_assert_eq!((seen.address.as_str(), seen.proxied), ("192.0.2.1", false));
+            // Behind a proxy it is always some address or prefix.
+            let seen = judge(&["192.0.2.0/24"], &[]).judge(peer, &map, None);
+            let address = seen.address.trim_end_matches("/64");
+            proptest::prop_assert!(address.parse::<IpAddr>().is_ok(), "{}", seen.address);
+        }
+    }
 }

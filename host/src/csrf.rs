@@ -228,4 +228,34 @@ mod tests {
                 .contains("empty")
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn without_a_secret_only_equal_values_count(
+            header in "[a-c:]{0,3}",
+            cookies in proptest::collection::vec("[a-c:]{0,3}", 0..4),
+        ) {
+            let csrf = Csrf { secret: None };
+            let equal = !header.is_empty() && cookies.contains(&header);
+            proptest::prop_assert_eq!(csrf.check(&header, &cookies, NOW), equal);
+        }
+
+        #[test]
+        fn with_a_secret_nothing_made_up_counts(value in "[0-9]{0,11}:[A-Za-z0-9_-]{43}:[0-9a-f]{0,64}|.{0,80}") {
+            let csrf = Csrf { secret: Some(SecretSlice::from(SECRET.to_vec())) };
+            proptest::prop_assert!(!csrf.check(&value, &[value.clone()], NOW));
+        }
+
+        #[test]
+        fn a_value_with_one_byte_changed_counts_no_more(at in 0_usize..119, byte in "[0-9A-Za-z:_-]") {
+            let csrf = Csrf { secret: Some(SecretSlice::from(SECRET.to_vec())) };
+            let good = csrf.issue(no_key, NOW).unwrap();
+            proptest::prop_assert!(csrf.check(&good, &[good.clone()], NOW));
+            let mut bad = good.clone();
+            bad.replace_range(at..=at, &byte);
+            // Hexadecimal digits have two cases.
+            proptest::prop_assume!(!bad.eq_ignore_ascii_case(&good));
+            proptest::prop_assert!(!csrf.check(&bad, &[bad.clone()], NOW), "{}", bad);
+        }
+    }
 }

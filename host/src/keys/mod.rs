@@ -217,4 +217,6 @@ fn works(key: &Key) -> bool {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
