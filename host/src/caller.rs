@@ -371,7 +371,7 @@ mod tests {
         fn an_origin_in_its_normal_form_stays_as_it_is(text in PIECE) {
             if let Some(normal) = normal_origin(&text) {
                 proptest::prop_assert_eq!(normal_origin(&normal), Some(normal.clone()));
-                proptest::prop_assert_eq!(normal.to_ascii_lowercase(), normal.clone());
+                proptest::prop_assert_eq!(&normal.to_ascii_lowercase(), &normal);
                 proptest::prop_assert!(!normal.contains(['@', ' ', ',']), "{}", normal);
             }
         }

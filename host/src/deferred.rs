@@ -1,11 +1,13 @@
 //! Changes of logins that Redis missed while it was away: they are made in their
-//! order when it is back. Kept in memory only, because what must never be lost, a
-//! revocation, is in the journal. It does not judge what is changed.
+//! order when it is back. It does not judge what is changed.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use crate::backlog::Backlog;
 use crate::clock::Clock;
+use crate::store::file::{File, FileError};
 use crate::store::{self, Condition, Store};
 
 /// Changes that may wait; then the oldest is dropped.
@@ -14,7 +16,7 @@ const MAX_WAITING: usize = 4_096;
 const LAST: u32 = 86_400;
 
 /// One change of the shared store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// Write a value where there is none; it ends `ttl` seconds after the change was wanted.
     Create {
@@ -74,80 +76,83 @@ impl Change {
     }
 }
 
-/// The changes that wait, oldest first, each with the time when it was wanted.
+/// A change, and when it was wanted, in unix seconds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Waiting {
+    wanted: u64,
+    change: Change,
+}
+
+/// The changes that wait, oldest first.
 #[derive(Debug)]
 pub struct Deferred {
     clock: Clock,
-    waiting: Mutex<VecDeque<(u64, Change)>>,
+    waiting: Backlog,
     /// One repetition at a time, so that the order holds.
     making: tokio::sync::Mutex<()>,
 }
 
 impl Deferred {
-    /// None waits.
-    pub fn new(clock: Clock) -> Deferred {
-        Deferred {
+    /// With what waits in the file.
+    ///
+    /// # Errors
+    /// [`FileError`] if it cannot be read.
+    pub async fn open(file: Arc<File>, clock: Clock) -> Result<Deferred, FileError> {
+        Ok(Deferred {
             clock,
-            waiting: Mutex::default(),
+            waiting: Backlog::open(file, "deferred", MAX_WAITING).await?,
             making: tokio::sync::Mutex::default(),
-        }
+        })
     }
 
-    /// Keeps a change that the store has just missed.
-    pub fn keep(&self, change: Change) {
-        let mut waiting = self.lock();
-        if waiting.len() >= MAX_WAITING {
-            waiting.pop_front();
+    /// Keeps a change that the store has just missed; on the disk when this returns.
+    pub async fn keep(&self, change: Change) {
+        let wanted = self.clock.now();
+        // Such a change always serialises.
+        let value = serde_json::to_vec(&Waiting { wanted, change }).unwrap_or_default();
+        if !self.waiting.push(value).await {
             tracing::error!(
                 "a change of a login was dropped: {MAX_WAITING} already wait for redis"
             );
         }
-        waiting.push_back((self.clock.now(), change));
     }
 
-    /// Makes what waits.
+    /// Makes what waits. A host that is killed in the middle makes some of it again.
     ///
     /// # Errors
     /// The store could not be reached; the rest waits on.
     pub async fn make(&self, store: &dyn Store) -> store::Result<()> {
         let _only = self.making.lock().await;
-        loop {
-            let Some((wanted, change)) = self.lock().front().cloned() else {
-                return Ok(());
-            };
-            let waited = self.clock.now().saturating_sub(wanted);
-            let left = u64::from(change.lasts()).saturating_sub(waited);
-            if let Ok(left @ 1..) = u32::try_from(left) {
+        let mut made = Vec::new();
+        let outcome = self.make_all(store, &mut made).await;
+        self.waiting.remove(made).await;
+        outcome
+    }
+
+    async fn make_all(&self, store: &dyn Store, made: &mut Vec<u64>) -> store::Result<()> {
+        while let Some((number, value)) = self.waiting.after(made.last().copied()) {
+            if let Ok(waiting) = serde_json::from_slice::<Waiting>(&value) {
+                let waited = self.clock.now().saturating_sub(waiting.wanted);
+                let left = u64::from(waiting.change.lasts()).saturating_sub(waited);
                 // What another program keeps under the key is left alone: no other
                 // error counts.
-                if let Err(store::Error::Unavailable) = change.make(store, left).await {
+                if let Ok(left @ 1..) = u32::try_from(left)
+                    && let Err(store::Error::Unavailable) = waiting.change.make(store, left).await
+                {
                     return Err(store::Error::Unavailable);
                 }
             }
-            // A full queue may have dropped it meanwhile.
-            let mut waiting = self.lock();
-            if waiting
-                .front()
-                .is_some_and(|(at, front)| *at == wanted && *front == change)
-            {
-                waiting.pop_front();
-            }
+            made.push(number);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, Change)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::store::away::Away;
     use crate::store::embedded::Embedded;
-    use crate::store::file::File;
 
     struct Place {
         _folder: tempfile::TempDir,
@@ -160,8 +165,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::fixed(1_000);
         let file = Arc::new(File::open(&folder.path().join("x.redb"), clock.now()).unwrap());
-        let store = Embedded::open(file, clock.clone()).await.unwrap();
-        let deferred = Deferred::new(clock.clone());
+        let store = Embedded::open(Arc::clone(&file), clock.clone())
+            .await
+            .unwrap();
+        let deferred = Deferred::open(file, clock.clone()).await.unwrap();
         Place {
             _folder: folder,
             clock,
@@ -183,25 +190,29 @@ mod tests {
         let Place {
             store, deferred, ..
         } = place().await;
-        deferred.keep(create("a"));
-        deferred.keep(Change::Delete(vec!["a".to_owned()]));
-        deferred.keep(create("b"));
+        deferred.keep(create("a")).await;
+        deferred.keep(Change::Delete(vec!["a".to_owned()])).await;
+        deferred.keep(create("b")).await;
         let (key, member) = ("set".to_owned(), "m".to_owned());
-        deferred.keep(Change::Add {
-            key: key.clone(),
-            member: member.clone(),
-            ttl: 60,
-        });
+        deferred
+            .keep(Change::Add {
+                key: key.clone(),
+                member: member.clone(),
+                ttl: 60,
+            })
+            .await;
         assert_eq!(deferred.make(&Away).await, Err(store::Error::Unavailable));
         assert_eq!(store.get("b").await.unwrap(), None);
         deferred.make(&store).await.unwrap();
         assert_eq!(store.get("a").await.unwrap(), None);
         assert_eq!(store.get("b").await.unwrap().as_deref(), Some(&b"new"[..]));
         assert!(store.set_contains(&key, &member).await.unwrap());
-        deferred.keep(Change::Remove {
-            key: key.clone(),
-            member: member.clone(),
-        });
+        deferred
+            .keep(Change::Remove {
+                key: key.clone(),
+                member: member.clone(),
+            })
+            .await;
         deferred.make(&store).await.unwrap();
         assert!(!store.set_contains(&key, &member).await.unwrap());
         store.delete(&["b".to_owned()]).await.unwrap();
@@ -221,11 +232,11 @@ mod tests {
             .set("a", b"old", 600, Condition::Always)
             .await
             .unwrap();
-        deferred.keep(create("a"));
-        deferred.keep(create("b"));
+        deferred.keep(create("a")).await;
+        deferred.keep(create("b")).await;
         deferred.make(&store).await.unwrap();
         assert_eq!(store.get("a").await.unwrap().as_deref(), Some(&b"old"[..]));
-        deferred.keep(create("c"));
+        deferred.keep(create("c")).await;
         clock.set(1_060);
         deferred.make(&store).await.unwrap();
         assert_eq!(store.get("c").await.unwrap(), None);
@@ -237,7 +248,9 @@ mod tests {
             store, deferred, ..
         } = place().await;
         for number in 0..=MAX_WAITING {
-            deferred.keep(Change::Delete(vec![number.to_string()]));
+            deferred
+                .keep(Change::Delete(vec![number.to_string()]))
+                .await;
         }
         store.set("0", b"x", 60, Condition::Always).await.unwrap();
         store.set("1", b"x", 60, Condition::Always).await.unwrap();

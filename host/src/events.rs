@@ -1,9 +1,8 @@
 //! Login events for all hosts. It owns their form and those that wait for the
 //! shared store to come back; it must not decide when an event happens.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand::Rng as _;
 use serde::Serialize;
@@ -11,7 +10,9 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::backlog::Backlog;
 use crate::clock::Clock;
+use crate::store::file::{File, FileError};
 use crate::store::{self, Store};
 
 /// Pub/sub channel that all services listen on.
@@ -120,8 +121,8 @@ pub struct Published {
     pub delivered: bool,
 }
 
-/// The form on the wire. Readers may get an event twice, when the answer of the
-/// store was lost, and know it by its id.
+/// The form on the wire. Readers may get an event twice, when the answer of the store
+/// was lost or this host was killed while it sent, and know it by its id.
 #[derive(Serialize)]
 struct Wire<'a> {
     event_id: &'a str,
@@ -138,21 +139,24 @@ pub struct Events {
     host: String,
     clock: Clock,
     seq: AtomicU64,
-    waiting: Mutex<VecDeque<String>>,
+    waiting: Backlog,
     /// One sender of waiting events at a time.
     sending: tokio::sync::Mutex<()>,
 }
 
 impl Events {
-    /// A new sender with a name of its own.
-    pub fn new(clock: Clock) -> Events {
-        Events {
+    /// A new sender with a name of its own, and with what waits in the file.
+    ///
+    /// # Errors
+    /// [`FileError`] if it cannot be read.
+    pub async fn open(file: Arc<File>, clock: Clock) -> Result<Events, FileError> {
+        Ok(Events {
             host: random_hex::<8>(),
             clock,
             seq: AtomicU64::new(0),
-            waiting: Mutex::default(),
+            waiting: Backlog::open(file, "events", MAX_WAITING).await?,
             sending: tokio::sync::Mutex::default(),
-        }
+        })
     }
 
     /// The random name of this process in its events.
@@ -186,24 +190,23 @@ impl Events {
         let Ok(_only) = self.sending.try_lock() else {
             return;
         };
-        while let Some(payload) = self.first() {
+        let mut sent = Vec::new();
+        // They stay in their places meanwhile, so that later ones wait behind them.
+        while let Some((number, payload)) = self.waiting.after(sent.last().copied()) {
+            let payload = String::from_utf8_lossy(&payload);
             match store.announce(CHANNEL, STREAM, &payload).await {
                 Ok(()) => {}
-                Err(store::Error::Unavailable) => return,
+                Err(store::Error::Unavailable) => break,
                 Err(error) => refused(error),
             }
-            // It stayed in its place meanwhile, so that later ones wait behind it;
-            // a full queue may have dropped it.
-            let mut waiting = self.lock();
-            if waiting.front() == Some(&payload) {
-                waiting.pop_front();
-            }
+            sent.push(number);
         }
+        self.waiting.remove(sent).await;
     }
 
     /// Number of events that wait.
     pub fn waiting(&self) -> usize {
-        self.lock().len()
+        self.waiting.len()
     }
 
     async fn send_or_keep(&self, store: &dyn Store, payload: String) -> bool {
@@ -217,22 +220,11 @@ impl Events {
                 }
             }
         }
-        let mut waiting = self.lock();
-        if waiting.len() >= MAX_WAITING {
-            waiting.pop_front();
+        if !self.waiting.push(payload.into_bytes()).await {
             metrics::counter!("lockgate_events_dropped_total").increment(1);
             tracing::error!("an event was dropped: {MAX_WAITING} already wait for Redis");
         }
-        waiting.push_back(payload);
         false
-    }
-
-    fn first(&self) -> Option<String> {
-        self.lock().front().cloned()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -259,18 +251,36 @@ fn rfc3339(time: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::store::{Condition, Result as StoreResult};
     use async_trait::async_trait;
 
     /// Takes events, or fails as it is told.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     struct Wall {
+        folder: tempfile::TempDir,
         fails: Mutex<Option<store::Error>>,
         seen: Mutex<Vec<Value>>,
     }
 
     impl Wall {
+        fn new() -> Wall {
+            Wall {
+                folder: tempfile::tempdir().unwrap(),
+                fails: Mutex::default(),
+                seen: Mutex::default(),
+            }
+        }
+
+        async fn events(&self, now: u64) -> Events {
+            let file = File::open_again(&self.folder.path().join("x.redb"), now).await;
+            Events::open(Arc::new(file), Clock::fixed(now))
+                .await
+                .unwrap()
+        }
+
         fn fail(&self, error: Option<store::Error>) {
             *self.fails.lock().unwrap() = error;
         }
@@ -352,7 +362,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_has_its_fields_and_a_running_number() {
-        let (events, wall) = (Events::new(Clock::fixed(1_935_651_600)), Wall::default());
+        let wall = Wall::new();
+        let events = wall.events(1_935_651_600).await;
         let published = events.publish(&wall, &logout(42)).await;
         assert!(published.delivered);
         assert_eq!(published.time, 1_935_651_600);
@@ -371,7 +382,8 @@ mod tests {
 
     #[tokio::test]
     async fn events_wait_in_order_while_the_store_is_away() {
-        let (events, wall) = (Events::new(Clock::fixed(1)), Wall::default());
+        let wall = Wall::new();
+        let events = wall.events(1).await;
         wall.fail(Some(store::Error::Unavailable));
         assert!(!events.publish(&wall, &logout(1)).await.delivered);
         assert!(!events.publish(&wall, &logout(2)).await.delivered);
@@ -386,8 +398,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_waits_outlives_the_process() {
+        let wall = Wall::new();
+        let events = wall.events(1).await;
+        wall.fail(Some(store::Error::Unavailable));
+        let published = events.publish(&wall, &logout(1)).await;
+        wall.fail(None);
+        drop(events);
+        let events = wall.events(2).await;
+        assert!(!events.publish(&wall, &logout(2)).await.delivered);
+        events.flush(&wall).await;
+        assert_eq!(wall.users(), [1, 2]);
+        let seen = wall.seen.lock().unwrap();
+        assert_eq!(seen[0]["event_id"], published.event_id);
+    }
+
+    #[tokio::test]
     async fn a_full_queue_drops_the_oldest() {
-        let (events, wall) = (Events::new(Clock::fixed(1)), Wall::default());
+        let wall = Wall::new();
+        let events = wall.events(1).await;
         wall.fail(Some(store::Error::Unavailable));
         for user in 0..=MAX_WAITING {
             events
@@ -403,7 +432,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_store_refuses_for_good_is_not_kept() {
-        let (events, wall) = (Events::new(Clock::fixed(1)), Wall::default());
+        let wall = Wall::new();
+        let events = wall.events(1).await;
         wall.fail(Some(store::Error::Unavailable));
         events.publish(&wall, &logout(1)).await;
         wall.fail(Some(store::Error::WrongType));

@@ -38,6 +38,7 @@ pub mod counters;
 pub mod sockets;
 pub mod keys;
 pub mod journal;
+pub mod backlog;
 pub mod store;
 pub mod dependency;
 pub mod breaker;

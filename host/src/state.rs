@@ -167,8 +167,8 @@ impl State {
         directory.probe_table().await;
         Ok(Arc::new(State {
             peers: Arc::new(Peers::new(&config, clock.clone())),
-            events: Events::new(clock.clone()),
-            deferred: Deferred::new(clock.clone()),
+            events: Events::open(Arc::clone(&file), clock.clone()).await?,
+            deferred: Deferred::open(file, clock.clone()).await?,
             directory,
             csrf: Csrf::open(config.csrf_secret_file.as_deref())?,
             limiter: Limiter::default(),
@@ -224,10 +224,11 @@ impl State {
     }
 
     /// Keeps a change of a login that Redis has just missed, to be made when it is
-    /// back. Without Redis there is nothing that could be back.
-    pub fn defer(&self, change: deferred::Change) {
+    /// back; on the disk when this returns. Without Redis there is nothing that could be
+    /// back.
+    pub async fn defer(&self, change: deferred::Change) {
         if self.redis().is_some() {
-            self.deferred.keep(change);
+            self.deferred.keep(change).await;
         }
     }
 

@@ -295,6 +295,27 @@ async fn a_login_event_made_meanwhile_is_repeated() {
 }
 
 #[tokio::test]
+async fn what_a_logout_could_not_do_outlives_a_killed_host() {
+    let mut redis = RedisServer::start().await;
+    let mut host = Host::builder().redis(&redis).start().await;
+    let token = host.tokens.access(&User::new(14));
+    validate(&host, &token).await;
+    key_appears(&redis, "session:s-14Qx").await;
+    redis.kill();
+    connected(&host, "disconnected").await;
+    logout(&host, &token).await;
+    host.kill().await;
+    redis.start_again().await;
+    assert!(redis.get("session:s-14Qx").await.is_some());
+    host.start_again().await;
+    eventually("the record is deleted", async || {
+        redis.get("session:s-14Qx").await.map_or(Ok(()), Err)
+    })
+    .await;
+    is_revoked(&host, &token).await;
+}
+
+#[tokio::test]
 async fn integration_health_stays_200_and_says_degraded() {
     let mut redis = RedisServer::start().await;
     let host = Host::builder().redis(&redis).start().await;

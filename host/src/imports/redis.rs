@@ -62,13 +62,13 @@ impl Context {
 
     /// A service that ends logins must not leave half of one behind: what Redis misses
     /// of its changes is made when Redis is back.
-    fn or_later<T>(
+    async fn or_later<T>(
         &self,
         outcome: store::Result<T>,
         change: impl FnOnce() -> Change,
     ) -> Result<T, Error> {
         if matches!(outcome, Err(store::Error::Unavailable)) && self.grants().revoke {
-            self.state().defer(change());
+            self.state().defer(change()).await;
         }
         outcome.map_err(Error::from)
     }
@@ -134,7 +134,10 @@ impl Host for Context {
         Ok(match condition {
             // Later it could replace something newer.
             Condition::Always => done.map_err(Error::from),
-            Condition::IfAbsent => self.or_later(done, || Change::Create { key, value, ttl }),
+            Condition::IfAbsent => {
+                self.or_later(done, || Change::Create { key, value, ttl })
+                    .await
+            }
         })
     }
 
@@ -165,7 +168,7 @@ impl Host for Context {
             allow!(self.writable(key));
         }
         let done = self.store().delete(&keys).await;
-        Ok(self.or_later(done, || Change::Delete(keys)))
+        Ok(self.or_later(done, || Change::Delete(keys)).await)
     }
 
     async fn expire(&mut self, key: String, ttl: u32) -> Answer<bool> {
@@ -194,14 +197,16 @@ impl Host for Context {
         allow!(self.fits(member.as_bytes()));
         let ttl = ttl.max(1);
         let done = self.store().set_add(&key, &member, ttl).await;
-        Ok(self.or_later(done, || Change::Add { key, member, ttl }))
+        Ok(self
+            .or_later(done, || Change::Add { key, member, ttl })
+            .await)
     }
 
     async fn set_remove(&mut self, key: String, member: String) -> Answer<bool> {
         self.enter()?;
         allow!(self.writable(&key));
         let done = self.store().set_remove(&key, &member).await;
-        Ok(self.or_later(done, || Change::Remove { key, member }))
+        Ok(self.or_later(done, || Change::Remove { key, member }).await)
     }
 
     async fn set_contains(&mut self, key: String, member: String) -> Answer<bool> {

@@ -260,6 +260,19 @@ fn damaged(error: &DatabaseError) -> bool {
 }
 
 #[cfg(test)]
+impl File {
+    /// Opens a file that the writer of its last handle may still be closing.
+    pub async fn open_again(path: &Path, now: u64) -> File {
+        loop {
+            match File::open(path, now) {
+                Err(OpenError::InUse(_)) => tokio::task::yield_now().await,
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use redb::{ReadableTable, TableDefinition};
@@ -293,14 +306,7 @@ mod tests {
         put(&file, "k", 7).await;
         assert!(matches!(File::open(&path, 1), Err(OpenError::InUse(_))));
         drop(file);
-        let file = loop {
-            // The writer thread closes the file a moment after its last handle.
-            match File::open(&path, 1) {
-                Ok(file) => break file,
-                Err(OpenError::InUse(_)) => tokio::task::yield_now().await,
-                Err(error) => panic!("{error}"),
-            }
-        };
+        let file = File::open_again(&path, 1).await;
         assert_eq!(value(&file, "k"), Some(7));
     }
 
