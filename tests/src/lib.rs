@@ -5,6 +5,7 @@
 //! the contract only. A missing binary, plugin, server or browser fails a test;
 //! nothing is ever skipped.
 
+pub mod attacks;
 pub mod browser;
 pub mod component;
 pub mod host;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockgate_tests::tokens::{claims, set};
-use lockgate_tests::{Answer, Call, Host, RedisServer, Service, Tokens, User};
+use lockgate_tests::{Answer, Call, Host, RedisServer, Service, Tokens, User, attacks};
 use serde_json::{Value, json};
 
 const REFRESH: &str = "/api/v1/jwt/refresh";
@@ -129,6 +129,7 @@ async fn replays_at_once_are_all_theft() {
             calls.spawn(refresh(&host).cookie("refresh_token", &old).send());
         }
         for answer in calls.join_all().await {
+            attacks::note(answer.status == 401, answer.status);
             answer.expect_error(401, "token_revoked");
             let given = ["access_token", "refresh_token"].map(|name| answer.set_cookie(name));
             assert!(
@@ -413,6 +414,7 @@ async fn users_are_never_mixed() {
                 let what = format!("{one} in place {first}, {two} in place {second}");
                 let call = put(host.post(Service::Session, "/api/v1/session/validate"));
                 let body = call.send().await.expect(200).auth();
+                attacks::note(body["valid"] == false, 200);
                 assert_eq!(body["error"], "consistency_mismatch", "{what}: {body}");
                 for (service, path) in [
                     (Service::Jwt, "/api/v1/jwt/validate"),
@@ -424,6 +426,7 @@ async fn users_are_never_mixed() {
                         .await
                         .expect(200)
                         .auth();
+                    attacks::note(body["valid"] == false, 200);
                     assert_eq!(body["error"], "consistency_mismatch", "{what} {path}");
                 }
                 let call = put(host.post(Service::Fallback, "/api/v1/fallback/emergency-auth"));

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use lockgate_tests::tokens::{part, set};
-use lockgate_tests::{Answer, Call, Host, Service, Tokens, User, now, shape};
+use lockgate_tests::{Answer, Call, Host, Service, Tokens, User, attacks, now, shape};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -46,6 +46,9 @@ async fn run(host: &Host, vectors: Vec<Vector>) {
                     && errors.iter().any(|error| body["error"] == *error)
             }
         };
+        if !errors.is_empty() {
+            attacks::note(body["valid"] == false, 200);
+        }
         if !right {
             faults.push(format!("{name}: want {errors:?}, got {body}"));
         }
@@ -934,6 +937,7 @@ async fn every_door() {
             ];
             for call in placed {
                 let answer = call.send().await;
+                attacks::note(refused(&answer), answer.status);
                 assert!(
                     refused(&answer),
                     "forgery {at} at {}: {} {}",
@@ -948,7 +952,9 @@ async fn every_door() {
             refresh.clone().bearer(token),
             refresh.cookie("refresh_token", token),
         ] {
-            let answer = call.send().await.expect(401);
+            let answer = call.send().await;
+            attacks::note(answer.status == 401, answer.status);
+            let answer = answer.expect(401);
             assert!(
                 answer
                     .all("set-cookie")
@@ -1004,6 +1010,7 @@ async fn naughty_strings() {
     ];
     for text in naughty_strings::BLNS {
         let body = validate(&host, text).await;
+        attacks::note(body["valid"] == false, 200);
         assert_eq!(body["valid"], false, "{text:?}");
         for (service, path, fields) in posts {
             for field in fields {
