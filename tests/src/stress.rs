@@ -1,31 +1,23 @@
 //! The stress program: a real host under load while it is swapped, attacked, killed and
 //! starved. A part measures, prints its figures and checks its claims; a claim is about
-//! correctness and never about time. The parts share a load ([`load`]) and what can be
-//! seen from outside ([`observe`]).
+//! correctness and never about time.
 
 mod bad_files;
 mod behaviours;
 mod crash;
 mod hostile;
 mod latency;
-mod link;
-mod load;
 mod memory;
-mod mix;
-mod observe;
-mod report;
 mod slow;
 mod soak;
 mod start;
 mod swaps;
-mod tally;
 mod terminate;
 
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-pub use report::Report;
+use crate::measure::{self, Report};
 
 /// What the program was asked for.
 #[derive(Debug, Clone)]
@@ -128,47 +120,13 @@ impl Part {
 
 /// What the figures were measured on and with.
 pub fn headline() -> String {
-    let binary = crate::place::binary();
-    let made = std::fs::read(&binary).expect("read the host");
-    let digest = crate::component::digest(&made);
-    let now = time::OffsetDateTime::now_utc();
-    let date = now
-        .format(&time::format_description::well_known::Rfc3339)
-        .expect("a date");
-    format!(
-        "Lockgate under stress, {date}\nmachine: {}\nhost: {} bytes, SHA-256 {}",
-        observe::machine(),
-        made.len(),
-        &digest[..16],
-    )
+    measure::headline("Lockgate under stress")
 }
 
-/// Runs one part to its end. That it ends, without a panic and within its guard, is a
-/// claim too.
+/// Runs one part to its end.
 pub fn run(part: Part, settings: &Settings, report: &mut Report) {
-    let begun = Instant::now();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("start a runtime");
     let guard = part.guard(settings);
-    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(async {
-            tokio::time::timeout(guard, part.measure(settings, report))
-                .await
-                .is_ok()
-        })
-    }));
-    let seconds = begun.elapsed().as_secs();
-    let what = format!("the part {} ran to its end", part.name());
-    match ended {
-        Ok(true) => report.claim(&what, true, format!("{seconds} s")),
-        Ok(false) => report.claim(&what, false, format!("not in {guard:?}")),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let first = text.unwrap_or("a panic").lines().next().unwrap_or_default();
-            report.claim(&what, false, first);
-        }
-    }
+    measure::run(part.name(), guard, report, async |report| {
+        part.measure(settings, report).await;
+    });
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lockgate_tests::stress::{self, Part, Report, Settings};
+use lockgate_tests::measure::Report;
+use lockgate_tests::stress::{self, Part, Settings};
 
 /// Puts a real host under stress and prints what came of it.
 ///

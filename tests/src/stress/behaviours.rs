@@ -1,7 +1,7 @@
 //! Every way in which the probe misbehaves, as a request, and what the host may answer
 //! its caller. It sends nothing.
 
-use super::link::{Answer, Shot};
+use crate::measure::link::{Answer, Shot};
 
 /// One way to misbehave.
 #[derive(Debug, Clone)]

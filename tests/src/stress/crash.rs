@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::link::first_right;
-use super::load::Load;
-use super::report::{median, worst};
-use super::{Report, Settings, mix};
+use super::Settings;
 use crate::host::{Host, Service};
+use crate::measure::link::first_right;
+use crate::measure::load::Load;
+use crate::measure::report::{median, worst};
+use crate::measure::{Report, mix};
 use crate::tokens::User;
 
 /// Requests a second.

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use super::bad_files::PROBED;
 use super::behaviours::{self, Behaviour, LOOP};
-use super::link::{Answer, Link, Loss, Shot, first_right};
-use super::load::Load;
-use super::observe::Process;
-use super::report::ms;
-use super::tally::Window;
-use super::{Report, Settings, mix};
 use crate::component::{self, Probe, version_text};
 use crate::host::Host;
+use crate::measure::link::{Answer, Link, Loss, Shot, first_right};
+use crate::measure::load::Load;
+use crate::measure::observe::Process;
+use crate::measure::report::ms;
+use crate::measure::tally::Window;
+use crate::measure::{Report, mix};
 use crate::metrics::Metrics;
 
 /// Requests a second to the other four services.

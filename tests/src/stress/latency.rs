@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use super::bad_files::PROBED;
-use super::link::{Link, Shot};
-use super::report::{median, worst};
-use super::{Report, Settings};
 use crate::component::{self, Probe, version_text};
 use crate::host::Host;
+use crate::measure::Report;
+use crate::measure::link::{Link, Shot};
+use crate::measure::report::{median, worst};
 use crate::wait::GUARD;
 
 pub(super) async fn run(settings: &Settings, report: &mut Report) {

@@ -1,11 +1,12 @@
 //! Resident memory and revisions alive over many swaps between components that were
 //! compiled before: what a swap leaves behind.
 
-use super::load::Load;
-use super::observe::Process;
-use super::{Report, Settings, mix, swaps};
+use super::{Settings, swaps};
 use crate::component::{built, with_note};
 use crate::host::{Host, Service};
+use crate::measure::load::Load;
+use crate::measure::observe::Process;
+use crate::measure::{Report, mix};
 
 /// Short, so that many swaps fit into minutes.
 const SETTLE_MS: u32 = 1;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::Settings;
 use super::bad_files::PROBED;
-use super::load::Load;
-use super::observe::{Process, clients_of};
-use super::report::{median, worst};
-use super::{Report, Settings, mix};
 use crate::component::{self, Probe};
 use crate::host::Host;
+use crate::measure::load::Load;
+use crate::measure::observe::{Process, clients_of};
+use crate::measure::report::{median, worst};
+use crate::measure::{Report, mix};
 
 /// Requests a second of good traffic.
 const RATE: u32 = 300;

@@ -4,12 +4,13 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use super::load::Load;
-use super::observe::Process;
-use super::report::slope;
-use super::tally::{Quantiles, Window};
-use super::{Report, Settings, memory, mix, swaps};
+use super::{Settings, memory, swaps};
 use crate::host::Host;
+use crate::measure::load::Load;
+use crate::measure::observe::Process;
+use crate::measure::report::slope;
+use crate::measure::tally::{Quantiles, Window};
+use crate::measure::{Report, mix};
 use crate::redis::RedisServer;
 
 /// Requests a second.

@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::link::{Shot, first_right};
-use super::{Report, Settings, mix};
+use super::Settings;
 use crate::component::built;
 use crate::host::{Host, HostBuilder, Service};
+use crate::measure::link::{Shot, first_right};
+use crate::measure::{Report, mix};
 use crate::ports::Ports;
 
 /// How long an answer may take before it counts as missing.

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use super::bad_files::{Kind, PROBED};
-use super::load::Load;
-use super::observe::answers_by_revision;
-use super::tally::Window;
-use super::{Report, Settings, mix};
 use crate::component::{Probe, built, digest, with_note};
 use crate::host::{Host, Service};
+use crate::measure::load::Load;
+use crate::measure::observe::answers_by_revision;
+use crate::measure::report::ms;
+use crate::measure::tally::{Quantiles, Window};
+use crate::measure::{Report, mix};
 use crate::metrics::Metrics;
 use crate::wait::eventually;
 
@@ -214,8 +216,8 @@ fn print_load(report: &mut Report, before: &Window, course: &Course) {
     report.figure("latency without swaps", before.all());
     report.figure("latency beside them", window.all());
     report.figure("lateness of the generator itself", window.lag());
-    let row = |(service, latency): (Service, super::tally::Quantiles)| {
-        let times = [latency.p50, latency.p99, latency.max].map(super::report::ms);
+    let row = |(service, latency): (Service, Quantiles)| {
+        let times = [latency.p50, latency.p99, latency.max].map(ms);
         let mut row = vec![service.name().to_owned(), latency.count.to_string()];
         row.extend(times);
         row

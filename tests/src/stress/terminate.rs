@@ -3,15 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use super::bad_files::PROBED;
 use super::crash::times;
-use super::link::{Link, Loss, Shot};
-use super::load::Load;
-use super::observe::finished_ids;
-use super::tally::Window;
-use super::{Report, Settings, mix};
 use crate::component::{self, Probe, version_text};
 use crate::host::Host;
+use crate::measure::link::{Link, Loss, Shot};
+use crate::measure::load::Load;
+use crate::measure::observe::finished_ids;
+use crate::measure::tally::{Lost, Window};
+use crate::measure::{Report, mix};
 
 /// Requests a second.
 const RATE: u32 = 1_000;
@@ -101,7 +102,7 @@ fn count(window: &Window, of: impl Fn(&Loss) -> bool) -> u64 {
 /// failed before the signal.
 fn cut_off(window: &Window, log: &str, signal: Instant) -> Vec<String> {
     let finished = finished_ids(log);
-    let taken = |lost: &&super::tally::Lost| match lost.loss {
+    let taken = |lost: &&Lost| match lost.loss {
         Loss::Refused(_) => lost.at < signal,
         Loss::Closed(_) => lost.at < signal || finished.contains(lost.id.as_str()),
         _ => true,

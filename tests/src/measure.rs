@@ -1,0 +1,63 @@
+//! What the programs that measure share: a load ([`load`]) of requests that know their
+//! right answers ([`link`], [`mix`]), what came of them ([`tally`]), what can be seen from
+//! outside ([`observe`]), and how it is printed ([`report`]). What is done to the host
+//! meanwhile stands in the parts of each program.
+
+pub(crate) mod link;
+pub(crate) mod load;
+pub(crate) mod mix;
+pub(crate) mod observe;
+pub(crate) mod report;
+pub(crate) mod tally;
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+pub use report::Report;
+
+/// What the figures were measured on and with.
+pub(crate) fn headline(program: &str) -> String {
+    let binary = crate::place::binary();
+    let made = std::fs::read(&binary).expect("read the host");
+    let digest = crate::component::digest(&made);
+    let now = time::OffsetDateTime::now_utc();
+    let date = now
+        .format(&time::format_description::well_known::Rfc3339)
+        .expect("a date");
+    format!(
+        "{program}, {date}\nmachine: {}\nhost: {} bytes, SHA-256 {}",
+        observe::machine(),
+        made.len(),
+        &digest[..16],
+    )
+}
+
+/// Runs one part of a program to its end. That it ends, without a panic and within its
+/// guard, is a claim too.
+pub(crate) fn run(
+    name: &str,
+    guard: Duration,
+    report: &mut Report,
+    part: impl AsyncFnOnce(&mut Report),
+) {
+    let begun = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("start a runtime");
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async { tokio::time::timeout(guard, part(report)).await.is_ok() })
+    }));
+    let seconds = begun.elapsed().as_secs();
+    let what = format!("the part {name} ran to its end");
+    match ended {
+        Ok(true) => report.claim(&what, true, format!("{seconds} s")),
+        Ok(false) => report.claim(&what, false, format!("not in {guard:?}")),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let first = text.unwrap_or("a panic").lines().next().unwrap_or_default();
+            report.claim(&what, false, first);
+        }
+    }
+}
