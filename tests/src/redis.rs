@@ -71,8 +71,13 @@ impl RedisServer {
 
     /// URL with percent-encoded credentials.
     pub fn url(&self) -> String {
+        self.url_through(self.port())
+    }
+
+    /// The same URL, but to another port, where something forwards to this server.
+    pub fn url_through(&self, port: u16) -> String {
         let password = utf8_percent_encode(PASSWORD, NON_ALPHANUMERIC);
-        format!("redis://{USER}:{password}@127.0.0.1:{}/0", self.port())
+        format!("redis://{USER}:{password}@127.0.0.1:{port}/0")
     }
 
     /// URL without credentials, as the compose file gives it.
@@ -119,6 +124,19 @@ impl RedisServer {
         assert!(self.child.is_none(), "stop Redis first");
         let _ = std::fs::remove_dir_all(self.folder.path().join("appendonlydir"));
         self.start_again().await;
+    }
+
+    /// The password of the host's user from the next start on.
+    pub fn set_password(&self, password: &str) {
+        let file = self.folder.path().join("redis.conf");
+        let text = std::fs::read_to_string(&file).expect("read redis.conf");
+        let user = format!("user {USER} on >");
+        let line = |line: &str| match line.starts_with(&user) {
+            true => format!("{user}{password} ~* &* +@all -@admin -@dangerous\n"),
+            false => format!("{line}\n"),
+        };
+        let text: String = text.lines().map(line).collect();
+        std::fs::write(&file, text).expect("write redis.conf");
     }
 
     /// Ends it at once; later connections are refused.
@@ -174,6 +192,15 @@ impl RedisServer {
     /// A string value, if the key is there.
     pub async fn get(&self, key: &str) -> Option<String> {
         self.run(&["GET", key]).await
+    }
+
+    /// How many of these keys are there.
+    pub async fn count(&self, keys: &[String]) -> usize {
+        if keys.is_empty() {
+            return 0;
+        }
+        let words: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.run(&[&["EXISTS"], &words[..]].concat()).await
     }
 
     /// All keys, sorted.

@@ -62,7 +62,8 @@ impl Shot {
         self.header(COOKIE, &format!("access_token={token}"))
     }
 
-    fn header(mut self, name: HeaderName, value: &str) -> Self {
+    /// With a header.
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
         let value = HeaderValue::from_str(value).expect("a header value");
         self.request.headers_mut().insert(name, value);
         self
@@ -80,7 +81,8 @@ impl Shot {
         self
     }
 
-    fn judge(&self, answer: Result<Answer, Loss>) -> Result<(), Loss> {
+    /// Is this the right answer?
+    pub(crate) fn judge(&self, answer: Result<Answer, Loss>) -> Result<(), Loss> {
         let answer = answer?;
         if answer.status != self.status {
             return Err(Loss::Status(answer.status, answer.start()));

@@ -14,7 +14,7 @@ use super::link::{Link, Shot};
 use super::tally::{Tally, Window};
 use crate::host::Service;
 
-/// Connections to each port.
+/// Connections to each port, unless more are asked for.
 pub(crate) const CONNECTIONS: usize = 8;
 
 /// One port and the requests that it gets in turn.
@@ -46,6 +46,11 @@ pub(crate) struct Load {
 impl Load {
     /// So many requests a second, spread evenly over the targets.
     pub(crate) fn start(rate: u32, targets: Vec<Target>) -> Self {
+        Self::wide(CONNECTIONS, rate, targets)
+    }
+
+    /// The same over so many connections to each port.
+    pub(crate) fn wide(connections: usize, rate: u32, targets: Vec<Target>) -> Self {
         let tally = Arc::new(Tally::new());
         let stop = Arc::new(AtomicBool::new(false));
         let (queues, lanes): (Vec<_>, Vec<_>) = targets
@@ -56,7 +61,7 @@ impl Load {
             })
             .unzip();
         let counted = Arc::clone(&tally);
-        let calling = std::thread::spawn(move || call(lanes, &counted));
+        let calling = std::thread::spawn(move || call(connections, lanes, &counted));
         let (counted, stopped) = (Arc::clone(&tally), Arc::clone(&stop));
         let pacing = std::thread::spawn(move || pace(rate, &queues, &counted, &stopped));
         Self {
@@ -121,7 +126,7 @@ fn pace(rate: u32, queues: &[UnboundedSender<Due>], tally: &Tally, stop: &Atomic
 
 type Dues = Arc<Mutex<UnboundedReceiver<Due>>>;
 
-fn call(lanes: Vec<(Arc<Target>, Dues)>, tally: &Arc<Tally>) {
+fn call(width: usize, lanes: Vec<(Arc<Target>, Dues)>, tally: &Arc<Tally>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -130,7 +135,7 @@ fn call(lanes: Vec<(Arc<Target>, Dues)>, tally: &Arc<Tally>) {
         let count = lanes.len();
         let mut connections = tokio::task::JoinSet::new();
         for (target, dues) in lanes {
-            for _ in 0..CONNECTIONS {
+            for _ in 0..width {
                 let (target, dues) = (Arc::clone(&target), Arc::clone(&dues));
                 connections.spawn(connection(target, dues, Arc::clone(tally), count));
             }

@@ -25,7 +25,14 @@ pub(crate) fn shipped(host: &Host) -> Vec<Target> {
         .collect()
 }
 
-/// The same, but one service runs the probe.
+/// Some of the services with the plugins that are shipped.
+pub(crate) fn of(host: &Host, services: &[Service]) -> Vec<Target> {
+    let mut targets = shipped(host);
+    targets.retain(|target| services.contains(&target.service));
+    targets
+}
+
+/// All five, but one service runs the probe.
 pub(crate) fn with_probe(host: &Host, probed: Service) -> Vec<Target> {
     let mut targets = without(host, probed);
     targets.push(target(host, probed, vec![Shot::get("/version")]));

@@ -90,6 +90,21 @@ impl Window {
         self.kinds.values().sum()
     }
 
+    /// Requests that were answered with another status than the right one.
+    pub(crate) fn statuses(&self) -> u64 {
+        let statuses = self
+            .kinds
+            .iter()
+            .filter(|kind| kind.0.starts_with("status "));
+        statuses.map(|(_, count)| count).sum()
+    }
+
+    /// Requests that took longer than so many milliseconds.
+    pub(crate) fn above(&self, milliseconds: u64) -> u64 {
+        let above = |times: &Histogram<u64>| times.count_between(milliseconds * 1_000, LONGEST);
+        self.latencies.values().map(above).sum()
+    }
+
     /// Requests a second.
     pub(crate) fn rate(&self) -> f64 {
         self.sent() as f64 / self.length.as_secs_f64().max(1e-9)

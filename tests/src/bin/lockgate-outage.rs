@@ -1,0 +1,78 @@
+//! The command line of the outage program: which parts run, how long, and where the
+//! figures go. All that is measured stands in the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use lockgate_tests::measure::Report;
+use lockgate_tests::outage::{self, Length, Part};
+
+/// Takes Redis and hosts away from real hosts under load and prints what came of it.
+///
+/// Starts hosts and Redis servers of its own on free ports, and sends load to 127.0.0.1
+/// only. The exit code is 1 if a claim about correctness does not hold: a wrong answer, a
+/// revoked token that is accepted, a session that is lost. Times are printed and judge
+/// nothing.
+#[derive(Debug, Parser)]
+#[command(
+    name = "scripts/outage",
+    after_help = "\
+Parts:
+  killed     Redis is killed and comes back
+  hung       Redis is stopped and keeps its connections
+  slow       every reply of Redis comes late
+  dribble    every reply of Redis comes byte by byte
+  full       Redis evicts keys, those of revocations too
+  empty      Redis loses all keys, then comes back without any
+  password   Redis is started again with another password
+All of them run if none is named."
+)]
+struct Arguments {
+    /// Parts to run
+    #[arg(value_name = "PART", value_parser = part)]
+    parts: Vec<Part>,
+    /// A short version of every part
+    #[arg(long)]
+    quick: bool,
+    /// A long version of every part
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// Writes all figures to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn part(name: &str) -> Result<Part, String> {
+    Part::named(name).ok_or_else(|| "no such part".to_owned())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let length = match (arguments.quick, arguments.full) {
+        (true, _) => Length::Quick,
+        (_, true) => Length::Full,
+        _ => Length::Normal,
+    };
+    let parts = match arguments.parts.is_empty() {
+        true => Part::all(),
+        false => arguments.parts,
+    };
+    println!("{}", outage::headline());
+    let mut report = Report::default();
+    for part in parts {
+        outage::run(part, length, &mut report);
+    }
+    let mut good = report.end();
+    if let Some(file) = arguments.json
+        && let Err(error) = report.write(&file)
+    {
+        eprintln!("{}: {error}", file.display());
+        good = false;
+    }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,83 @@
+//! The outage program: real hosts whose Redis dies, hangs, slows down, forgets or changes
+//! its password, and hosts that die or are cut off from one another. A part measures,
+//! prints its figures and checks its claims; a claim is about correctness and never about
+//! time.
+
+mod barred;
+mod course;
+mod fault;
+mod made;
+mod watch;
+
+use std::time::Duration;
+
+use crate::measure::{self, Report};
+
+/// How long the parts are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// For a check.
+    Quick,
+    /// For figures.
+    Normal,
+    /// For a night.
+    Full,
+}
+
+impl Length {
+    /// One of three numbers.
+    fn pick<T>(self, quick: T, normal: T, full: T) -> T {
+        match self {
+            Self::Quick => quick,
+            Self::Normal => normal,
+            Self::Full => full,
+        }
+    }
+}
+
+/// The parts of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Something happens to Redis under load.
+    Fault(fault::Kind),
+}
+
+impl Part {
+    /// All of them, in their order.
+    pub fn all() -> Vec<Self> {
+        let faults = fault::Kind::ALL.into_iter().map(Self::Fault);
+        faults.collect()
+    }
+
+    /// The part of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|part| part.name() == name)
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fault(kind) => kind.name(),
+        }
+    }
+
+    async fn measure(self, length: Length, report: &mut Report) {
+        match self {
+            Self::Fault(kind) => course::run(kind, length, report).await,
+        }
+    }
+}
+
+/// What the figures were measured on and with.
+pub fn headline() -> String {
+    measure::headline("Lockgate in an outage")
+}
+
+/// Runs one part to its end.
+pub fn run(part: Part, length: Length, report: &mut Report) {
+    let minutes = length.pick(10, 45, 180);
+    let guard = Duration::from_secs(60 * minutes);
+    measure::run(part.name(), guard, report, async |report| {
+        part.measure(length, report).await;
+    });
+}
