@@ -20,7 +20,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone)]
 pub(crate) struct Shot {
     request: Request<Full<Bytes>>,
-    status: u16,
+    statuses: Vec<u16>,
     holds: Vec<Vec<u8>>,
 }
 
@@ -47,7 +47,7 @@ impl Shot {
             .expect("a request");
         Self {
             request,
-            status: 200,
+            statuses: vec![200],
             holds: Vec::new(),
         }
     }
@@ -70,8 +70,13 @@ impl Shot {
     }
 
     /// The right answer has this status.
-    pub(crate) fn status(mut self, status: u16) -> Self {
-        self.status = status;
+    pub(crate) fn status(self, status: u16) -> Self {
+        self.any_of(&[status])
+    }
+
+    /// The right answer has one of these.
+    pub(crate) fn any_of(mut self, statuses: &[u16]) -> Self {
+        self.statuses = statuses.to_vec();
         self
     }
 
@@ -84,7 +89,7 @@ impl Shot {
     /// Is this the right answer?
     pub(crate) fn judge(&self, answer: Result<Answer, Loss>) -> Result<(), Loss> {
         let answer = answer?;
-        if answer.status != self.status {
+        if !self.statuses.contains(&answer.status) {
             return Err(Loss::Status(answer.status, answer.start()));
         }
         let holds = |part: &Vec<u8>| answer.body.windows(part.len()).any(|at| at == part);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Length;
 use super::barred::Barred;
 use super::fault::{Kind, Rig};
-use super::made::{Calls, Found, Made};
+use super::made::{self, Calls, Found, Made};
 use super::watch::{LOOKED_AT, Watch};
 use crate::host::{Host, Service};
 use crate::measure::load::Load;
@@ -28,6 +28,13 @@ const TIMEOUT: u64 = 100;
 /// What is under way when the breaker opens has ended after this long.
 const AFTER: Duration = Duration::from_millis(500);
 
+/// Emergency sessions that are there before the fault.
+const EARLY: u32 = 20;
+/// A kill takes a moment to be felt: sessions are made after it.
+const STARTING: Duration = Duration::from_millis(100);
+/// A host that is degraded so long after the end of a fault stays so.
+const RECOVERY: Duration = Duration::from_secs(30);
+
 /// What the load saw.
 struct Windows {
     before: Window,
@@ -41,26 +48,32 @@ pub(super) async fn run(kind: Kind, length: Length, report: &mut Report) {
     let lasts = kind.lasts(length);
     report.part(kind.name(), &format!("{}, {lasts:?}", kind.title()));
     let mut rig = Rig::new(kind).await;
-    let host = Host::builder()
+    let mut host = Host::builder()
         .env("REDIS_URL", rig.url())
         .env("LOG_LEVEL", "WARNING")
         .start()
         .await;
     let watch = Watch::start(&host);
-    well(&watch).await;
+    assert!(well(&watch).await, "the host is well before");
+    let calls = Calls::of(&host);
     let barred = Barred::start(&host);
+    let early = Made::before(&calls, EARLY).await;
     barred.revoke(&host, 20_000, REVOKED).await;
     let load = Load::wide(CONNECTIONS, RATE, mix::of(&host, &LOOKED_AT));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = load.measure(length.pick(Duration::from_secs(1), lasts / 6, lasts / 6));
     let before = before.await;
 
-    rig.begin().await;
     let begun = Instant::now();
+    rig.begin().await;
     let stop = Arc::new(AtomicBool::new(false));
-    let calls = Calls::of(&host);
-    let making = tokio::spawn(Made::until(Arc::clone(&stop), calls.clone(), lasts));
-    while watch.opened_after(begun).is_none() && begun.elapsed() < lasts / 2 {
+    let made = Made::until(Arc::clone(&stop), calls.clone(), lasts);
+    let wait = kind.makes_after(lasts);
+    let making = tokio::spawn(async move {
+        tokio::time::sleep(wait + STARTING).await;
+        made.await
+    });
+    while watch.opened_after(begun).is_none() && begun.elapsed() < lasts / 4 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let opened = watch.opened_after(begun);
@@ -79,11 +92,20 @@ pub(super) async fn run(kind: Kind, length: Length, report: &mut Report) {
 
     rig.end().await;
     let back = Instant::now();
-    well(&watch).await;
+    let recovered = well(&watch).await;
     let again = watch.well_after(back);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = load.stop();
-    carried(&host).await;
+    if !recovered {
+        host.kill().await;
+        host.start_again().await;
+        well(&watch).await;
+    }
+    // Without a lost connection they are carried over every half minute only.
+    if kind.is_outage() || length != Length::Quick {
+        carried(&host).await;
+    }
+    let early_there = made::emergency(&rig.redis, &early).await;
     let found = made.found(&calls, &rig.redis).await;
 
     let windows = Windows {
@@ -99,10 +121,17 @@ pub(super) async fn run(kind: Kind, length: Length, report: &mut Report) {
     report.figure("from the return to the last degraded answer", times(&again));
     let minutes = lasted.as_secs_f64() / 60.0;
     let each_minute = format!("{moves} ({:.1} a minute)", moves as f64 / minutes);
+    let seen = match recovered {
+        true => "",
+        false => "not until it is started anew",
+    };
+    report.claim("the host finds Redis again by itself", recovered, seen);
     report.figure("moves of the breaker that were seen", each_minute);
     report.figure("changes to or from degraded, three ports", turns);
     print_windows(report, &windows);
-    print_made(report, kind, &made, &found);
+    print_made(report, kind, recovered, &made, &found);
+    let seen = format!("{early_there} of {EARLY}");
+    report.figure("older emergency sessions in Redis after", seen);
     set_again(report, kind, length, &barred, &rig).await;
     let revoked = barred.len();
     let count = barred.end(&host).await;
@@ -120,17 +149,17 @@ async fn sleep_until(time: Instant) {
     tokio::time::sleep(time.saturating_duration_since(Instant::now())).await;
 }
 
-/// Waits until no answer says degraded.
-async fn well(watch: &Watch) {
-    eventually("no answer is degraded", async || match watch.is_well() {
-        true => Ok(()),
-        false => Err(watch.well_after(Instant::now())),
-    })
-    .await;
+/// Waits until no answer says degraded; false if that does not happen.
+async fn well(watch: &Watch) -> bool {
+    let begun = Instant::now();
+    while !watch.is_well() && begun.elapsed() < RECOVERY {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    watch.is_well()
 }
 
 /// Waits until no emergency session waits for Redis.
-async fn carried(host: &Host) {
+pub(super) async fn carried(host: &Host) {
     eventually("all emergency sessions are carried over", async || {
         let call = host.get(Service::Fallback, "/api/v1/fallback/health");
         let body = call.send().await.expect(200).json();
@@ -199,7 +228,7 @@ fn print_windows(report: &mut Report, windows: &Windows) {
     );
 }
 
-fn print_made(report: &mut Report, kind: Kind, made: &Made, found: &Found) {
+fn print_made(report: &mut Report, kind: Kind, recovered: bool, made: &Made, found: &Found) {
     let [created, logins, validated] = made.counts();
     let row = |name: &str, there: usize, made: usize| {
         vec![name.to_owned(), made.to_string(), there.to_string()]
@@ -223,7 +252,8 @@ fn print_made(report: &mut Report, kind: Kind, made: &Made, found: &Found) {
     report.claim("emergency sessions made meanwhile hold", holds, seen);
     let (holds, seen) = of(found.validated, validated);
     report.claim("sessions validated meanwhile are valid", holds, seen);
-    if kind.is_outage() {
+    // A host that had to be started anew has forgotten what waited for Redis.
+    if kind.is_outage() && recovered {
         let (holds, seen) = of(found.emergency + found.copies, created + validated);
         report.claim("emergency sessions are carried to Redis", holds, seen);
         let (holds, seen) = of(found.logins, logins);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::Length;
+use crate::proxy::Proxy;
 use crate::redis::{PASSWORD, RedisServer};
-use crate::slow_link::{Pace, SlowLink};
 
 /// Every reply is so late in a slow outage.
 const LATE: Duration = Duration::from_millis(80);
@@ -91,6 +91,15 @@ impl Kind {
         )
     }
 
+    /// What is made while it lasts is made after so much of it: before, Redis would lose it
+    /// with the rest.
+    pub(super) fn makes_after(self, lasts: Duration) -> Duration {
+        match self {
+            Self::Empty => lasts / 2,
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Revocations are gone from Redis, and the journal has to set them again.
     pub(super) fn forgets(self) -> bool {
         matches!(self, Self::Full | Self::Empty)
@@ -109,18 +118,18 @@ impl Kind {
 pub(super) struct Rig {
     kind: Kind,
     pub(super) redis: RedisServer,
-    link: SlowLink,
+    proxy: Proxy,
     filling: Option<JoinHandle<()>>,
 }
 
 impl Rig {
     pub(super) async fn new(kind: Kind) -> Self {
         let redis = RedisServer::start_with(&kind.configuration()).await;
-        let link = SlowLink::to(redis.port()).await;
+        let proxy = Proxy::to(redis.port()).await;
         Self {
             kind,
             redis,
-            link,
+            proxy,
             filling: None,
         }
     }
@@ -128,7 +137,7 @@ impl Rig {
     /// What the host is told.
     pub(super) fn url(&self) -> String {
         match self.kind {
-            Kind::Slow | Kind::Dribble => self.redis.url_through(self.link.port()),
+            Kind::Slow | Kind::Dribble => self.redis.url_through(self.proxy.port()),
             _ => self.redis.url(),
         }
     }
@@ -138,8 +147,8 @@ impl Rig {
         match self.kind {
             Kind::Killed => self.redis.kill(),
             Kind::Hung => self.redis.pause(),
-            Kind::Slow => self.link.set(Pace::Late(LATE)),
-            Kind::Dribble => self.link.set(Pace::Dribble(BETWEEN)),
+            Kind::Slow => self.proxy.late(LATE),
+            Kind::Dribble => self.proxy.dribble(BETWEEN),
             Kind::Full => self.fill().await,
             Kind::Empty => self.redis.run(&["FLUSHALL"]).await,
             Kind::Password => {
@@ -162,7 +171,7 @@ impl Rig {
         match self.kind {
             Kind::Killed => self.redis.start_again().await,
             Kind::Hung => self.redis.resume(),
-            Kind::Slow | Kind::Dribble => self.link.set(Pace::Flow),
+            Kind::Slow | Kind::Dribble => self.proxy.heal(),
             Kind::Full => {
                 if let Some(filling) = self.filling.take() {
                     filling.abort();

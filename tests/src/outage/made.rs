@@ -71,6 +71,17 @@ impl Made {
         made
     }
 
+    /// Emergency sessions of so many users, made one after the other.
+    pub(super) async fn before(calls: &Calls, users: u32) -> Vec<User> {
+        let users: Vec<_> = (0..users)
+            .map(|number| User::new(70_000 + number))
+            .collect();
+        for user in &users {
+            calls.create(user).await.expect("an emergency session");
+        }
+        users
+    }
+
     /// Emergency sessions, logins and validated sessions.
     pub(super) fn counts(&self) -> [usize; 3] {
         [self.created.len(), self.logins.len(), self.validated.len()]
@@ -104,6 +115,14 @@ impl Made {
 async fn there(redis: &RedisServer, users: &[User], key: impl Fn(&User) -> String) -> usize {
     let keys: Vec<String> = users.iter().map(key).collect();
     redis.count(&keys).await
+}
+
+/// For how many users Redis has an emergency session.
+pub(super) async fn emergency(redis: &RedisServer, users: &[User]) -> usize {
+    there(redis, users, |user| {
+        format!("lockgate:fallback:{}", user.id)
+    })
+    .await
 }
 
 /// The requests of the users.
