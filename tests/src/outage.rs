@@ -4,6 +4,8 @@
 //! time.
 
 mod barred;
+mod cluster;
+mod conflicts;
 mod course;
 mod fault;
 mod made;
@@ -40,13 +42,18 @@ impl Length {
 pub enum Part {
     /// Something happens to Redis under load.
     Fault(fault::Kind),
+    /// A host and Redis that know different things.
+    Conflicts,
 }
 
 impl Part {
     /// All of them, in their order.
     pub fn all() -> Vec<Self> {
         let faults = fault::Kind::ALL.into_iter().map(Self::Fault);
-        faults.collect()
+        let others = [
+            Self::Conflicts,
+        ];
+        faults.chain(others).collect()
     }
 
     /// The part of a name.
@@ -58,12 +65,14 @@ impl Part {
     pub fn name(self) -> &'static str {
         match self {
             Self::Fault(kind) => kind.name(),
+            Self::Conflicts => "conflicts",
         }
     }
 
     async fn measure(self, length: Length, report: &mut Report) {
         match self {
             Self::Fault(kind) => course::run(kind, length, report).await,
+            Self::Conflicts => conflicts::run(report).await,
         }
     }
 }

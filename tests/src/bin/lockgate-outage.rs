@@ -26,6 +26,7 @@ Parts:
   full       Redis evicts keys, those of revocations too
   empty      Redis loses all keys, then comes back without any
   password   Redis is started again with another password
+  conflicts  a host and Redis that know different things
 All of them run if none is named."
 )]
 struct Arguments {
