@@ -8,6 +8,7 @@ mod cluster;
 mod conflicts;
 mod course;
 mod fault;
+mod guesses;
 mod made;
 mod watch;
 
@@ -44,6 +45,8 @@ pub enum Part {
     Fault(fault::Kind),
     /// A host and Redis that know different things.
     Conflicts,
+    /// Tokens guessed at the emergency login.
+    Guesses,
 }
 
 impl Part {
@@ -52,6 +55,7 @@ impl Part {
         let faults = fault::Kind::ALL.into_iter().map(Self::Fault);
         let others = [
             Self::Conflicts,
+            Self::Guesses,
         ];
         faults.chain(others).collect()
     }
@@ -66,6 +70,7 @@ impl Part {
         match self {
             Self::Fault(kind) => kind.name(),
             Self::Conflicts => "conflicts",
+            Self::Guesses => "guesses",
         }
     }
 
@@ -73,6 +78,7 @@ impl Part {
         match self {
             Self::Fault(kind) => course::run(kind, length, report).await,
             Self::Conflicts => conflicts::run(report).await,
+            Self::Guesses => guesses::run(length, report).await,
         }
     }
 }

@@ -27,6 +27,7 @@ Parts:
   empty      Redis loses all keys, then comes back without any
   password   Redis is started again with another password
   conflicts  a host and Redis that know different things
+  guesses    tokens guessed at the emergency login
 All of them run if none is named."
 )]
 struct Arguments {
