@@ -7,6 +7,7 @@ mod barred;
 mod cluster;
 mod conflicts;
 mod course;
+mod crash;
 mod fault;
 mod guesses;
 mod made;
@@ -47,6 +48,8 @@ pub enum Part {
     Conflicts,
     /// Tokens guessed at the emergency login.
     Guesses,
+    /// SIGKILL while emergency sessions are made.
+    Crash,
 }
 
 impl Part {
@@ -56,6 +59,7 @@ impl Part {
         let others = [
             Self::Conflicts,
             Self::Guesses,
+            Self::Crash,
         ];
         faults.chain(others).collect()
     }
@@ -71,6 +75,7 @@ impl Part {
             Self::Fault(kind) => kind.name(),
             Self::Conflicts => "conflicts",
             Self::Guesses => "guesses",
+            Self::Crash => "crash",
         }
     }
 
@@ -79,6 +84,7 @@ impl Part {
             Self::Fault(kind) => course::run(kind, length, report).await,
             Self::Conflicts => conflicts::run(report).await,
             Self::Guesses => guesses::run(length, report).await,
+            Self::Crash => crash::run(length, report).await,
         }
     }
 }

@@ -28,6 +28,7 @@ Parts:
   password   Redis is started again with another password
   conflicts  a host and Redis that know different things
   guesses    tokens guessed at the emergency login
+  crash      SIGKILL while emergency sessions are made
 All of them run if none is named."
 )]
 struct Arguments {
