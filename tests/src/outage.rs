@@ -11,6 +11,7 @@ mod crash;
 mod fault;
 mod guesses;
 mod made;
+mod replicas;
 mod watch;
 
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub enum Part {
     Guesses,
     /// SIGKILL while emergency sessions are made.
     Crash,
+    /// Logins ended on one of three hosts.
+    Replicas,
 }
 
 impl Part {
@@ -60,6 +63,7 @@ impl Part {
             Self::Conflicts,
             Self::Guesses,
             Self::Crash,
+            Self::Replicas,
         ];
         faults.chain(others).collect()
     }
@@ -76,6 +80,7 @@ impl Part {
             Self::Conflicts => "conflicts",
             Self::Guesses => "guesses",
             Self::Crash => "crash",
+            Self::Replicas => "replicas",
         }
     }
 
@@ -85,6 +90,7 @@ impl Part {
             Self::Conflicts => conflicts::run(report).await,
             Self::Guesses => guesses::run(length, report).await,
             Self::Crash => crash::run(length, report).await,
+            Self::Replicas => replicas::run(length, report).await,
         }
     }
 }

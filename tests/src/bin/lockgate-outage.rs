@@ -29,6 +29,7 @@ Parts:
   conflicts  a host and Redis that know different things
   guesses    tokens guessed at the emergency login
   crash      SIGKILL while emergency sessions are made
+  replicas   logins ended on one of three hosts, one of them cut off
 All of them run if none is named."
 )]
 struct Arguments {
