@@ -11,6 +11,7 @@ mod crash;
 mod fault;
 mod guesses;
 mod made;
+mod refresh;
 mod replicas;
 mod watch;
 
@@ -53,6 +54,8 @@ pub enum Part {
     Crash,
     /// Logins ended on one of three hosts.
     Replicas,
+    /// One refresh token used many times at once.
+    Refresh,
 }
 
 impl Part {
@@ -64,6 +67,7 @@ impl Part {
             Self::Guesses,
             Self::Crash,
             Self::Replicas,
+            Self::Refresh,
         ];
         faults.chain(others).collect()
     }
@@ -81,6 +85,7 @@ impl Part {
             Self::Guesses => "guesses",
             Self::Crash => "crash",
             Self::Replicas => "replicas",
+            Self::Refresh => "refresh",
         }
     }
 
@@ -91,6 +96,7 @@ impl Part {
             Self::Guesses => guesses::run(length, report).await,
             Self::Crash => crash::run(length, report).await,
             Self::Replicas => replicas::run(length, report).await,
+            Self::Refresh => refresh::run(length, report).await,
         }
     }
 }

@@ -30,6 +30,7 @@ Parts:
   guesses    tokens guessed at the emergency login
   crash      SIGKILL while emergency sessions are made
   replicas   logins ended on one of three hosts, one of them cut off
+  refresh    one refresh token used many times at once on three hosts
 All of them run if none is named."
 )]
 struct Arguments {
