@@ -4,6 +4,7 @@
 //! time.
 
 mod barred;
+mod bounds;
 mod cluster;
 mod conflicts;
 mod course;
@@ -56,6 +57,8 @@ pub enum Part {
     Replicas,
     /// One refresh token used many times at once.
     Refresh,
+    /// Memory over very many distinct users, addresses and tokens.
+    Bounds,
 }
 
 impl Part {
@@ -68,6 +71,7 @@ impl Part {
             Self::Crash,
             Self::Replicas,
             Self::Refresh,
+            Self::Bounds,
         ];
         faults.chain(others).collect()
     }
@@ -86,6 +90,7 @@ impl Part {
             Self::Crash => "crash",
             Self::Replicas => "replicas",
             Self::Refresh => "refresh",
+            Self::Bounds => "bounds",
         }
     }
 
@@ -97,6 +102,7 @@ impl Part {
             Self::Crash => crash::run(length, report).await,
             Self::Replicas => replicas::run(length, report).await,
             Self::Refresh => refresh::run(length, report).await,
+            Self::Bounds => bounds::run(length, report).await,
         }
     }
 }

@@ -31,6 +31,7 @@ Parts:
   crash      SIGKILL while emergency sessions are made
   replicas   logins ended on one of three hosts, one of them cut off
   refresh    one refresh token used many times at once on three hosts
+  bounds     memory over very many distinct users, addresses and tokens
 All of them run if none is named."
 )]
 struct Arguments {
