@@ -6,6 +6,7 @@
 mod barred;
 mod bounds;
 mod cluster;
+mod commands;
 mod conflicts;
 mod course;
 mod crash;
@@ -59,6 +60,8 @@ pub enum Part {
     Refresh,
     /// Memory over very many distinct users, addresses and tokens.
     Bounds,
+    /// Commands of Redis in a check.
+    Commands,
 }
 
 impl Part {
@@ -72,6 +75,7 @@ impl Part {
             Self::Replicas,
             Self::Refresh,
             Self::Bounds,
+            Self::Commands,
         ];
         faults.chain(others).collect()
     }
@@ -91,6 +95,7 @@ impl Part {
             Self::Replicas => "replicas",
             Self::Refresh => "refresh",
             Self::Bounds => "bounds",
+            Self::Commands => "commands",
         }
     }
 
@@ -103,6 +108,7 @@ impl Part {
             Self::Replicas => replicas::run(length, report).await,
             Self::Refresh => refresh::run(length, report).await,
             Self::Bounds => bounds::run(length, report).await,
+            Self::Commands => commands::run(length, report).await,
         }
     }
 }

@@ -32,6 +32,7 @@ Parts:
   replicas   logins ended on one of three hosts, one of them cut off
   refresh    one refresh token used many times at once on three hosts
   bounds     memory over very many distinct users, addresses and tokens
+  commands   commands of Redis in a check
 All of them run if none is named."
 )]
 struct Arguments {
