@@ -69,6 +69,11 @@ impl RedisServer {
         self.ports.at(0)
     }
 
+    /// A port on which nothing listens.
+    pub fn spare_port(&self) -> u16 {
+        self.ports.at(1)
+    }
+
     /// URL with percent-encoded credentials.
     pub fn url(&self) -> String {
         self.url_through(self.port())

@@ -24,6 +24,8 @@ Parts:
   slow       every reply of Redis comes late
   dribble    every reply of Redis comes byte by byte
   full       Redis evicts keys, those of revocations too
+  oom        Redis is full and refuses to write
+  readonly   Redis has become a replica and refuses to write
   empty      Redis loses all keys, then comes back without any
   password   Redis is started again with another password
   conflicts  a host and Redis that know different things

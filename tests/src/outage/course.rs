@@ -28,6 +28,8 @@ const TIMEOUT: u64 = 100;
 /// What is under way when the breaker opens has ended after this long.
 const AFTER: Duration = Duration::from_millis(500);
 
+/// The load is steady after this long.
+const SETTLES: Duration = Duration::from_millis(500);
 /// Emergency sessions that are there before the fault.
 const EARLY: u32 = 20;
 /// A kill takes a moment to be felt: sessions are made after it.
@@ -60,8 +62,8 @@ pub(super) async fn run(kind: Kind, length: Length, report: &mut Report) {
     let early = Made::before(&calls, EARLY).await;
     barred.revoke(&host, 20_000, REVOKED).await;
     let load = Load::wide(CONNECTIONS, RATE, mix::of(&host, &LOOKED_AT));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = load.measure(length.pick(Duration::from_secs(1), lasts / 6, lasts / 6));
+    tokio::time::sleep(SETTLES).await;
+    let before = load.measure(length.pick(SETTLES, lasts / 6, lasts / 6));
     let before = before.await;
 
     let begun = Instant::now();
@@ -94,7 +96,7 @@ pub(super) async fn run(kind: Kind, length: Length, report: &mut Report) {
     let back = Instant::now();
     let recovered = well(&watch).await;
     let again = watch.well_after(back);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(length.pick(SETTLES, lasts / 6, lasts / 6)).await;
     let after = load.stop();
     if !recovered {
         host.kill().await;
@@ -128,6 +130,9 @@ pub(super) async fn run(kind: Kind, length: Length, report: &mut Report) {
     report.claim("the host finds Redis again by itself", recovered, seen);
     report.figure("moves of the breaker that were seen", each_minute);
     report.figure("changes to or from degraded, three ports", turns);
+    let log = host.log();
+    let lines = log.lines().filter(|line| line.contains("lockgate::store::redis"));
+    report.figure("warnings about Redis in the log", lines.count());
     print_windows(report, &windows);
     print_made(report, kind, recovered, &made, &found);
     let seen = format!("{early_there} of {EARLY}");

@@ -31,6 +31,10 @@ pub enum Kind {
     Dribble,
     /// Too little memory: keys are evicted, those of revocations too.
     Full,
+    /// Too little memory, and nothing is evicted: whatever writes is refused.
+    Oom,
+    /// It has become a replica: whatever writes is refused.
+    ReadOnly,
     /// All keys are gone; then the process, which comes back without any.
     Empty,
     /// It is started again with another password.
@@ -39,12 +43,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Killed,
         Self::Hung,
         Self::Slow,
         Self::Dribble,
         Self::Full,
+        Self::Oom,
+        Self::ReadOnly,
         Self::Empty,
         Self::Password,
     ];
@@ -57,6 +63,8 @@ impl Kind {
             Self::Slow => "slow",
             Self::Dribble => "dribble",
             Self::Full => "full",
+            Self::Oom => "oom",
+            Self::ReadOnly => "readonly",
             Self::Empty => "empty",
             Self::Password => "password",
         }
@@ -69,6 +77,8 @@ impl Kind {
             Self::Slow => "every reply of Redis comes 80 ms late",
             Self::Dribble => "every reply of Redis comes byte by byte, 2 ms apart",
             Self::Full => "Redis is full and evicts what was used least",
+            Self::Oom => "Redis is full and refuses to write",
+            Self::ReadOnly => "Redis has become a replica and refuses to write",
             Self::Empty => "Redis loses all keys, then its process, and comes back empty",
             Self::Password => "Redis is started again with another password",
         }
@@ -78,7 +88,7 @@ impl Kind {
     pub(super) fn lasts(self, length: Length) -> Duration {
         let seconds = match self {
             Self::Killed => length.pick(6, 60, 600),
-            _ => length.pick(3, 30, 120),
+            _ => length.pick(2, 30, 120),
         };
         Duration::from_secs(seconds)
     }
@@ -150,6 +160,12 @@ impl Rig {
             Kind::Slow => self.proxy.late(LATE),
             Kind::Dribble => self.proxy.dribble(BETWEEN),
             Kind::Full => self.fill().await,
+            Kind::Oom => self.redis.run(&["CONFIG", "SET", "maxmemory", "1"]).await,
+            // Of a server that is not there: it goes on with what it has.
+            Kind::ReadOnly => {
+                let nobody = self.redis.spare_port().to_string();
+                self.redis.run(&["REPLICAOF", "127.0.0.1", &nobody]).await
+            }
             Kind::Empty => self.redis.run(&["FLUSHALL"]).await,
             Kind::Password => {
                 self.redis.kill();
@@ -178,6 +194,8 @@ impl Rig {
                 }
                 self.redis.run(&["CONFIG", "SET", "maxmemory", "0"]).await
             }
+            Kind::Oom => self.redis.run(&["CONFIG", "SET", "maxmemory", "0"]).await,
+            Kind::ReadOnly => self.redis.run(&["REPLICAOF", "NO", "ONE"]).await,
             Kind::Empty => self.redis.start_empty().await,
             Kind::Password => {
                 self.redis.kill();
