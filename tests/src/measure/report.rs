@@ -32,7 +32,7 @@ impl Report {
         self.keep("figures", json!({"name": name, "value": value}));
     }
 
-    /// A table; the first column is aligned to the left, the others to the right.
+    /// A table; columns of numbers but the first are aligned to the right.
     pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
         let width = |column: usize| {
             let cells = rows.iter().filter_map(|row| row.get(column));
@@ -40,11 +40,17 @@ impl Report {
             widest.unwrap_or(0).max(head[column].chars().count())
         };
         let widths: Vec<usize> = (0..head.len()).map(width).collect();
+        let number = |cell: &String| !cell.contains(char::is_alphabetic);
+        let numbers = |column| {
+            let mut cells = rows.iter().filter_map(|row| row.get(column));
+            column > 0 && cells.all(number)
+        };
+        let right: Vec<bool> = (0..head.len()).map(numbers).collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {
             let cells = cells.zip(&widths).enumerate();
-            let cells = cells.map(|(at, (cell, width))| match at {
-                0 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
+            let cells = cells.map(|(at, (cell, width))| match right[at] {
+                false => format!("{cell:<width$}"),
+                true => format!("{cell:>width$}"),
             });
             println!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
         };

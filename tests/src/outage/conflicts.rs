@@ -1,9 +1,16 @@
 //! What Redis and a host know differs after they were apart: a table of cases with what
 //! should come of each. A revocation beats everything; of two records the later one wins.
 
+mod cases;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use cases::Ask::{
+    self, Check, Emergency, Opens, OpensElsewhere, OpensLater, Session, Value as Kept,
+};
+use cases::{CASES, FOREIGN};
 
 use super::cluster::Cluster;
 use super::course::carried;
@@ -13,15 +20,6 @@ use crate::tokens::{User, now};
 
 /// Two changes at least this far apart have different times.
 const APART: Duration = Duration::from_millis(20);
-
-/// One case: what was on either side, what should come of it, and what did.
-struct Case {
-    name: &'static str,
-    redis: &'static str,
-    host: &'static str,
-    expected: String,
-    seen: String,
-}
 
 /// Users of the cases.
 const USERS: u32 = 15;
@@ -47,17 +45,20 @@ pub(super) async fn run(report: &mut Report) {
         tokens: tokens(&cluster.hosts[0]),
         cluster: &cluster,
     };
-    let before = sides.before().await;
+    let mut secrets = sides.before().await;
     cluster.cut().await;
-    let apart = sides.apart(&before).await;
+    sides.apart(&mut secrets).await;
     cluster.heal().await;
     carried(sides.far).await;
-    let cases = sides.after(&before, &apart).await;
-    let row = |case: &Case| {
-        let texts = [case.name, case.redis, case.host, &case.seen];
-        texts.map(str::to_owned).to_vec()
-    };
-    let rows: Vec<_> = cases.iter().map(row).collect();
+    let mut rows = Vec::new();
+    for case in &CASES {
+        let mut seen = Vec::new();
+        for ask in case.asked {
+            seen.push(sides.answer(case.number, *ask, &secrets).await);
+        }
+        let words = [case.name, case.redis, case.host, &seen.join(", ")];
+        rows.push(words.map(str::to_owned).to_vec());
+    }
     let head = [
         "case",
         "in Redis meanwhile",
@@ -65,12 +66,13 @@ pub(super) async fn run(report: &mut Report) {
         "afterwards",
     ];
     report.table(&head, &rows);
-    for case in &cases {
-        let seen = match case.seen == case.expected {
+    for (case, row) in CASES.iter().zip(&rows) {
+        let holds = row[3] == case.expected;
+        let seen = match holds {
             true => String::new(),
-            false => format!("{} instead of {}", case.seen, case.expected),
+            false => format!("{} instead of {}", row[3], case.expected),
         };
-        report.claim(case.name, seen.is_empty(), seen);
+        report.claim(case.name, holds, seen);
     }
 }
 
@@ -84,7 +86,15 @@ fn user(number: u32) -> User {
     User::new(80_000 + number)
 }
 
-/// Emergency sessions from before, by the number of their case.
+/// The same user in a session of a later time.
+fn later(number: u32) -> User {
+    user(number).session("s-later")
+}
+
+/// What opens the emergency sessions, by the number of their case; those of later ones
+/// stand [`LATER`] further on.
+const LATER: u32 = 100;
+
 type Secrets = std::collections::BTreeMap<u32, String>;
 
 impl Sides<'_> {
@@ -102,8 +112,7 @@ impl Sides<'_> {
     }
 
     /// Each side changes something that the other does not see.
-    async fn apart(&self, before: &Secrets) -> Secrets {
-        let mut secrets = before.clone();
+    async fn apart(&self, secrets: &mut Secrets) {
         let (near, far) = (self.near, self.far);
         // 1: ended on the host; its records are in Redis.
         logout(far, &user(1)).await;
@@ -116,10 +125,10 @@ impl Sides<'_> {
         // 4: Redis has the newer record, 5: the host has, 6: Redis has none.
         secrets.insert(4, create(far, &user(4)).await);
         tokio::time::sleep(APART).await;
-        secrets.insert(104, create(near, &user(4).session("s-newer")).await);
+        secrets.insert(LATER + 4, create(near, &later(4)).await);
         create(near, &user(5)).await;
         tokio::time::sleep(APART).await;
-        secrets.insert(5, create(far, &user(5).session("s-newer")).await);
+        secrets.insert(LATER + 5, create(far, &later(5)).await);
         secrets.insert(6, create(far, &user(6)).await);
         // 7: it has ended before Redis is back.
         let body = json!({"ttl_seconds": 1});
@@ -131,17 +140,17 @@ impl Sides<'_> {
         // 10: removed on the host, then made anew elsewhere.
         logout(far, &user(10)).await;
         tokio::time::sleep(APART).await;
-        secrets.insert(110, create(near, &user(10).session("s-again")).await);
+        secrets.insert(LATER + 10, create(near, &later(10)).await);
         // 11: removed on the host, then made anew there.
         logout(far, &user(11)).await;
         tokio::time::sleep(APART).await;
-        secrets.insert(111, create(far, &user(11).session("s-again")).await);
+        secrets.insert(LATER + 11, create(far, &later(11)).await);
         // 12: disabled elsewhere.
         self.disable(&user(12)).await;
         // 13: a login on the host; another server has written its own value.
         self.cluster
             .redis
-            .run::<()>(&["SET", "session:s-80013Qx", "\u{1}not ours", "EX", "600"])
+            .run::<()>(&["SET", "session:s-80013Qx", FOREIGN, "EX", "600"])
             .await;
         event(far, &user(13), "login", Some("s-80013Qx")).await;
         // 14: a login on the host, and then its end.
@@ -149,7 +158,6 @@ impl Sides<'_> {
         logout(far, &user(14)).await;
         // What has one second to live has ended.
         tokio::time::sleep(Duration::from_millis(2_100)).await;
-        secrets
     }
 
     async fn invalidate(&self, user: &User) {
@@ -203,175 +211,24 @@ impl Sides<'_> {
         }
     }
 
-    /// Whether an emergency session can be opened there.
-    async fn opens(&self, secret: &str) -> String {
-        opens(self.far, secret).await
+    async fn answer(&self, number: u32, ask: Ask, secrets: &Secrets) -> String {
+        match ask {
+            Check => self.says(number).await,
+            Session => self.session(number).await,
+            Emergency => self.emergency(number).await,
+            Opens => opens(self.far, &secrets[&number]).await,
+            OpensLater => opens(self.far, &secrets[&(LATER + number)]).await,
+            OpensElsewhere => opens(self.near, &secrets[&(LATER + number)]).await,
+            Kept => self.kept(number).await,
+        }
     }
 
-    async fn after(&self, before: &Secrets, secrets: &Secrets) -> Vec<Case> {
-        let mut cases = Vec::new();
-        let mut case = |name, redis, host, expected: &str, seen: Vec<String>| {
-            cases.push(Case {
-                name,
-                redis,
-                host,
-                expected: expected.to_owned(),
-                seen: seen.join(", "),
-            });
-        };
-        let own = |number| user(number).session_id;
-        let seen = vec![
-            self.says(1).await,
-            self.session(1).await,
-            self.emergency(1).await,
-            self.opens(&secrets[&1]).await,
-        ];
-        case(
-            "ended on the host",
-            "session, emergency session",
-            "logout",
-            "token_revoked, gone, none, closed",
-            seen,
-        );
-        let seen = vec![
-            self.says(2).await,
-            self.emergency(2).await,
-            self.opens(&secrets[&2]).await,
-        ];
-        case(
-            "ended elsewhere",
-            "revocation of the session",
-            "emergency session",
-            "token_revoked, none, closed",
-            seen,
-        );
-        let seen = vec![
-            self.says(3).await,
-            self.emergency(3).await,
-            self.opens(&secrets[&3]).await,
-        ];
-        case(
-            "all of the user ended elsewhere",
-            "cut-off of the user",
-            "emergency session",
-            "token_revoked, none, closed",
-            seen,
-        );
-        let seen = vec![
-            self.emergency(4).await,
-            self.opens(&secrets[&4]).await,
-            self.opens(&secrets[&104]).await,
-        ];
-        case(
-            "Redis has the later record",
-            "emergency session, later",
-            "emergency session",
-            "s-newer, closed, opens",
-            seen,
-        );
-        let seen = vec![
-            self.emergency(5).await,
-            self.opens(&before[&5]).await,
-            self.opens(&secrets[&5]).await,
-        ];
-        case(
-            "the host has the later record",
-            "emergency session",
-            "emergency session, later",
-            "s-newer, closed, opens",
-            seen,
-        );
-        let seen = vec![self.emergency(6).await, self.opens(&secrets[&6]).await];
-        let expected = format!("{}, opens", own(6));
-        case(
-            "only the host has a record",
-            "nothing",
-            "emergency session",
-            &expected,
-            seen,
-        );
-        let seen = vec![self.emergency(7).await];
-        case(
-            "it ends before the return",
-            "nothing",
-            "emergency session of 1 s",
-            "none",
-            seen,
-        );
-        let seen = vec![
-            self.session(8).await,
-            self.emergency(8).await,
-            self.says(8).await,
-        ];
-        case(
-            "expired on the host",
-            "session, emergency session",
-            "session_expired",
-            "gone, none, valid",
-            seen,
-        );
-        let seen = vec![self.says(9).await];
-        case(
-            "marked invalid by another server",
-            "session, invalidated",
-            "session, active",
-            "token_revoked",
-            seen,
-        );
-        let seen = vec![
-            self.says(10).await,
-            self.emergency(10).await,
-            self.opens(&before[&10]).await,
-            // Where it was made: another host has it only once it has asked for the user.
-            opens(self.near, &secrets[&110]).await,
-        ];
-        case(
-            "ended on the host, then a login elsewhere",
-            "emergency session, later",
-            "logout",
-            "token_revoked, s-again, closed, opens",
-            seen,
-        );
-        let seen = vec![
-            self.says(11).await,
-            self.emergency(11).await,
-            self.opens(&before[&11]).await,
-            self.opens(&secrets[&111]).await,
-        ];
-        case(
-            "ended on the host, then a login there",
-            "session, emergency session",
-            "logout, emergency session",
-            "token_revoked, s-again, closed, opens",
-            seen,
-        );
-        let seen = vec![self.says(12).await, self.opens(&secrets[&12]).await];
-        case(
-            "disabled elsewhere",
-            "user, not active",
-            "emergency session",
-            "user_disabled, closed",
-            seen,
-        );
-        let value = self.cluster.redis.get("session:s-80013Qx").await;
-        let kept = value.as_deref() == Some("\u{1}not ours");
+    async fn kept(&self, number: u32) -> String {
+        let key = format!("session:{}", user(number).session_id);
+        let value = self.cluster.redis.get(&key).await;
+        let kept = value.as_deref() == Some(FOREIGN);
         let word = if kept { "left alone" } else { "overwritten" };
-        case(
-            "another program's value",
-            "not JSON",
-            "login",
-            "left alone",
-            vec![word.to_owned()],
-        );
-        let seen = vec![self.says(14).await, self.session(14).await];
-        case(
-            "a login and its end on the host",
-            "nothing",
-            "login, logout",
-            "token_revoked, gone",
-            seen,
-        );
-        cases
+        word.to_owned()
     }
 }
 

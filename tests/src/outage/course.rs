@@ -131,7 +131,9 @@ pub(super) async fn run(kind: Kind, length: Length, report: &mut Report) {
     report.figure("moves of the breaker that were seen", each_minute);
     report.figure("changes to or from degraded, three ports", turns);
     let log = host.log();
-    let lines = log.lines().filter(|line| line.contains("lockgate::store::redis"));
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("lockgate::store::redis"));
     report.figure("warnings about Redis in the log", lines.count());
     print_windows(report, &windows);
     print_made(report, kind, recovered, &made, &found);
