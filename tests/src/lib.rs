@@ -21,6 +21,7 @@ pub mod postgres;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
+pub mod redis_nodes;
 pub mod shape;
 pub mod stress;
 pub mod tokens;

@@ -13,6 +13,7 @@ mod crash;
 mod fault;
 mod guesses;
 mod made;
+mod nodes;
 mod refresh;
 mod replicas;
 mod watch;
@@ -62,11 +63,13 @@ pub enum Part {
     Bounds,
     /// Commands of Redis in a check.
     Commands,
+    /// Logins ended on one of three hosts while something happens to Redis's nodes.
+    Nodes(nodes::Kind),
 }
 
 impl Part {
-    /// All of them, in their order.
-    pub fn all() -> Vec<Self> {
+    /// Those that run when none is named, in their order.
+    pub fn usual() -> Vec<Self> {
         let faults = fault::Kind::ALL.into_iter().map(Self::Fault);
         let others = [
             Self::Conflicts,
@@ -82,7 +85,9 @@ impl Part {
 
     /// The part of a name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::all().into_iter().find(|part| part.name() == name)
+        let nodes = nodes::Kind::ALL.into_iter().map(Self::Nodes);
+        let mut all = Self::usual().into_iter().chain(nodes);
+        all.find(|part| part.name() == name)
     }
 
     /// Its name on the command line.
@@ -96,6 +101,7 @@ impl Part {
             Self::Refresh => "refresh",
             Self::Bounds => "bounds",
             Self::Commands => "commands",
+            Self::Nodes(kind) => kind.name(),
         }
     }
 
@@ -109,6 +115,7 @@ impl Part {
             Self::Refresh => refresh::run(length, report).await,
             Self::Bounds => bounds::run(length, report).await,
             Self::Commands => commands::run(length, report).await,
+            Self::Nodes(kind) => nodes::run(kind, length, report).await,
         }
     }
 }

@@ -76,11 +76,11 @@ impl RedisServer {
 
     /// URL with percent-encoded credentials.
     pub fn url(&self) -> String {
-        self.url_through(self.port())
+        self.url_at(self.port())
     }
 
-    /// The same URL, but to another port, where something forwards to this server.
-    pub fn url_through(&self, port: u16) -> String {
+    /// The same at another port, e.g. of a proxy.
+    pub fn url_at(&self, port: u16) -> String {
         let password = utf8_percent_encode(PASSWORD, NON_ALPHANUMERIC);
         format!("redis://{USER}:{password}@127.0.0.1:{port}/0")
     }

@@ -28,14 +28,10 @@ impl Cluster {
         let mut hosts = Vec::new();
         for number in 0..HOSTS {
             let url = match number {
-                last if last == HOSTS - 1 => redis.url_through(proxy.port()),
+                last if last == HOSTS - 1 => redis.url_at(proxy.port()),
                 _ => redis.url(),
             };
-            let host = Host::builder()
-                .secret(Secret::Bytes(KEY.to_vec()))
-                .env("REDIS_URL", url)
-                .env("LOG_LEVEL", "WARNING");
-            hosts.push(settings(host).start().await);
+            hosts.push(settings(replica(url)).start().await);
         }
         let cluster = Self {
             redis,
@@ -64,6 +60,24 @@ impl Cluster {
         self.proxy.heal();
         connected(self.last(), "connected").await;
     }
+}
+
+/// As many hosts on other servers.
+pub(super) async fn hosts_on(url: &str) -> Vec<Host> {
+    let mut hosts = Vec::new();
+    for _ in 0..HOSTS {
+        let host = replica(url.to_owned()).start().await;
+        connected(&host, "connected").await;
+        hosts.push(host);
+    }
+    hosts
+}
+
+fn replica(url: String) -> HostBuilder {
+    Host::builder()
+        .secret(Secret::Bytes(KEY.to_vec()))
+        .env("REDIS_URL", url)
+        .env("LOG_LEVEL", "WARNING")
 }
 
 /// Waits until a host says that Redis is connected, or that it is not.

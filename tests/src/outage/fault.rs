@@ -147,7 +147,7 @@ impl Rig {
     /// What the host is told.
     pub(super) fn url(&self) -> String {
         match self.kind {
-            Kind::Slow | Kind::Dribble => self.redis.url_through(self.proxy.port()),
+            Kind::Slow | Kind::Dribble => self.redis.url_at(self.proxy.port()),
             _ => self.redis.url(),
         }
     }

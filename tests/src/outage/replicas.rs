@@ -112,7 +112,7 @@ fn without<'a>(hosts: &[&'a Host], left_out: usize) -> Vec<&'a Host> {
 }
 
 /// A token that every host has accepted: what they keep of it is warm.
-async fn valid_on(hosts: &[&Host], user: &User) -> String {
+pub(super) async fn valid_on(hosts: &[&Host], user: &User) -> String {
     let token = hosts[0].tokens.access(user);
     for host in hosts {
         let call = host.get(Service::Session, "/api/v1/session/validate");
@@ -125,7 +125,7 @@ async fn valid_on(hosts: &[&Host], user: &User) -> String {
 }
 
 /// Ends a login by logout or by an event.
-async fn end(host: &Host, user: &User, token: &str, number: u32) {
+pub(super) async fn end(host: &Host, user: &User, token: &str, number: u32) {
     if number.is_multiple_of(2) {
         let call = host.post(Service::Coordinator, "/api/v1/auth/logout");
         call.bearer(token).send().await.expect(204);
@@ -148,7 +148,7 @@ async fn refuses(link: &mut Link, token: &str) -> bool {
 
 /// How long hosts took to refuse.
 #[derive(Default)]
-struct Course {
+pub(super) struct Course {
     times: Vec<f64>,
     never: u64,
     /// Hosts that accepted a token again that they had refused.
@@ -157,23 +157,42 @@ struct Course {
 
 impl Course {
     /// Asks the hosts until each refuses.
-    async fn wait(&mut self, hosts: &[&Host], token: &str, since: Instant) {
+    pub(super) async fn wait(&mut self, hosts: &[&Host], token: &str, since: Instant) {
         for host in hosts {
-            let mut link = Link::new(host.port(Service::Jwt));
-            let mut refused = refuses(&mut link, token).await;
-            while !refused && since.elapsed() < NEVER {
-                tokio::time::sleep(PAUSE).await;
-                refused = refuses(&mut link, token).await;
-            }
-            match refused {
-                true => self.times.push(since.elapsed().as_secs_f64() * 1e3),
-                false => self.never += 1,
-            }
-            self.again += u64::from(refused && !refuses(&mut link, token).await);
+            self.wait_for(host.port(Service::Jwt), token, since, PAUSE)
+                .await;
         }
     }
 
-    fn print(&self, report: &mut Report, name: &str) {
+    /// Asks one host, by the port of its token adapter.
+    pub(super) async fn wait_for(
+        &mut self,
+        port: u16,
+        token: &str,
+        since: Instant,
+        pause: Duration,
+    ) {
+        let mut link = Link::new(port);
+        let mut refused = refuses(&mut link, token).await;
+        while !refused && since.elapsed() < NEVER {
+            tokio::time::sleep(pause).await;
+            refused = refuses(&mut link, token).await;
+        }
+        match refused {
+            true => self.times.push(since.elapsed().as_secs_f64() * 1e3),
+            false => self.never += 1,
+        }
+        self.again += u64::from(refused && !refuses(&mut link, token).await);
+    }
+
+    /// Takes what another one saw into this one.
+    pub(super) fn add(&mut self, other: Self) {
+        self.times.extend(other.times);
+        self.never += other.never;
+        self.again += other.again;
+    }
+
+    pub(super) fn print(&self, report: &mut Report, name: &str) {
         let mut times = self.times.clone();
         times.sort_by(f64::total_cmp);
         let at = |share: f64| {
