@@ -24,7 +24,9 @@ mod report;
 pub use record::{Draft, InvalidDraft, MAX_LIFE, Record};
 pub use report::Report;
 
-use mirror::{mirror_key, removed_key};
+pub use mirror::{mirror_key, mirrored_user};
+
+use mirror::removed_key;
 use report::Counts;
 
 /// Most records.

@@ -1,8 +1,9 @@
-//! Login events for all hosts. It owns their form and those that wait for the
-//! shared store to come back; it must not decide when an event happens.
+//! Events for all hosts: what happened to a login, and which keys of the shared store
+//! should be read again. It owns their form and those that wait for the store to come
+//! back; it must not decide when an event happens.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rand::Rng as _;
 use serde::Serialize;
@@ -15,10 +16,16 @@ use crate::clock::Clock;
 use crate::store::file::{File, FileError};
 use crate::store::{self, Store};
 
+mod heard;
+
+pub use heard::{Heard, Said};
+
 /// Pub/sub channel that all services listen on.
-const CHANNEL: &str = "auth.events";
+pub const CHANNEL: &str = "auth.events";
 /// Stream for those who lost the link.
-const STREAM: &str = "lockgate:events";
+pub const STREAM: &str = "lockgate:events";
+/// Keys that one event names.
+pub const MAX_KEYS: usize = 64;
 /// Events that wait for the shared store; then the oldest is dropped.
 const MAX_WAITING: usize = 1_000;
 /// Longest `details`, bytes.
@@ -122,15 +129,25 @@ pub struct Published {
 }
 
 /// The form on the wire. Readers may get an event twice, when the answer of the store
-/// was lost or this host was killed while it sent, and know it by its id.
+/// was lost or this host was killed while it sent, and know it by host and number.
 #[derive(Serialize)]
-struct Wire<'a> {
+struct Wire<'a, Body> {
     event_id: &'a str,
     host: &'a str,
     seq: u64,
     timestamp: String,
     #[serde(flatten)]
-    event: &'a Event,
+    body: &'a Body,
+}
+
+/// Tells hosts to read again.
+#[derive(Serialize)]
+#[serde(tag = "event_type", rename_all = "snake_case")]
+enum Hint<'a> {
+    /// These keys.
+    KeysChanged { keys: &'a [String] },
+    /// All that hosts keep for themselves.
+    AllChanged {},
 }
 
 /// Sends events and keeps those that could not be sent, in order.
@@ -140,6 +157,8 @@ pub struct Events {
     clock: Clock,
     seq: AtomicU64,
     waiting: Backlog,
+    /// A hint could not be sent: the others must read everything again.
+    owed: AtomicBool,
     /// One sender of waiting events at a time.
     sending: tokio::sync::Mutex<()>,
 }
@@ -155,6 +174,7 @@ impl Events {
             clock,
             seq: AtomicU64::new(0),
             waiting: Backlog::open(file, "events", MAX_WAITING).await?,
+            owed: AtomicBool::new(false),
             sending: tokio::sync::Mutex::default(),
         })
     }
@@ -166,23 +186,58 @@ impl Events {
 
     /// Tells all hosts. While earlier events wait this one waits behind them.
     pub async fn publish(&self, store: &dyn Store, event: &Event) -> Published {
-        let event_id = format!("ev-{}", random_hex::<16>());
+        let event_id = new_id();
         let time = self.clock.now();
-        let wire = Wire {
-            event_id: &event_id,
-            host: &self.host,
-            seq: self.seq.fetch_add(1, Ordering::Relaxed) + 1,
-            timestamp: rfc3339(time),
-            event,
-        };
-        // Maps with text keys always serialise.
-        let payload = serde_json::to_string(&wire).unwrap_or_default();
+        let payload = self.wire(&event_id, time, event);
         let delivered = self.send_or_keep(store, payload).await;
         Published {
             event_id,
             time,
             delivered,
         }
+    }
+
+    /// Tells all hosts which keys to read again, at most [`MAX_KEYS`] in one event.
+    /// What cannot be sent is owed.
+    pub async fn changed(&self, store: &dyn Store, keys: &[String]) {
+        for keys in keys.chunks(MAX_KEYS) {
+            self.hint(store, &Hint::KeysChanged { keys }).await;
+        }
+    }
+
+    /// Something changed and it is not known what, or whom it reached.
+    pub fn owe(&self) {
+        self.owed.store(true, Ordering::SeqCst);
+    }
+
+    /// If hints were lost, tells all hosts to read everything again. Comes after what
+    /// the store missed was written there.
+    pub async fn settle(&self, store: &dyn Store) {
+        if self.owed.swap(false, Ordering::SeqCst) {
+            self.hint(store, &Hint::AllChanged {}).await;
+        }
+    }
+
+    async fn hint(&self, store: &dyn Store, hint: &Hint<'_>) {
+        let payload = self.wire(&new_id(), self.clock.now(), hint);
+        match store.announce(CHANNEL, STREAM, &payload).await {
+            Err(store::Error::Unavailable) => self.owe(),
+            // What the store refuses for good it would refuse again.
+            Err(error) => refused(error),
+            Ok(()) => {}
+        }
+    }
+
+    fn wire(&self, event_id: &str, time: u64, body: &impl Serialize) -> String {
+        let wire = Wire {
+            event_id,
+            host: &self.host,
+            seq: self.seq.fetch_add(1, Ordering::Relaxed) + 1,
+            timestamp: rfc3339(time),
+            body,
+        };
+        // Maps with text keys always serialise.
+        serde_json::to_string(&wire).unwrap_or_default()
     }
 
     /// Sends what waits, until the store fails again; run once a second.
@@ -233,6 +288,10 @@ impl Events {
 fn refused(error: store::Error) {
     metrics::counter!("lockgate_events_dropped_total").increment(1);
     tracing::error!(%error, "an event was dropped: the store refuses {STREAM}");
+}
+
+fn new_id() -> String {
+    format!("ev-{}", random_hex::<16>())
 }
 
 fn random_hex<const BYTES: usize>() -> String {
@@ -428,6 +487,33 @@ mod tests {
         events.flush(&wall).await;
         assert_eq!(wall.users().first(), Some(&1));
         assert_eq!(wall.users().len(), MAX_WAITING);
+    }
+
+    #[tokio::test]
+    async fn hints_name_keys_and_what_could_not_be_told_is_owed() {
+        let wall = Wall::new();
+        let events = wall.events(1).await;
+        let keys: Vec<String> = (0..=MAX_KEYS).map(|n| format!("key:{n}")).collect();
+        events.changed(&wall, &keys).await;
+        wall.fail(Some(store::Error::Unavailable));
+        events.changed(&wall, &keys[..1]).await;
+        events.settle(&wall).await;
+        assert_eq!(events.waiting(), 0);
+        wall.fail(None);
+        events.settle(&wall).await;
+        events.settle(&wall).await;
+        let seen = wall.seen.lock().unwrap();
+        assert_eq!(seen.len(), 3, "{seen:?}");
+        assert_eq!(seen[0]["event_type"], "keys_changed");
+        assert_eq!(seen[0]["keys"], serde_json::json!(keys[..MAX_KEYS]));
+        assert_eq!(seen[1]["keys"], serde_json::json!(keys[MAX_KEYS..]));
+        assert_eq!(seen[2]["event_type"], "all_changed");
+        let said: Vec<Said> = seen
+            .iter()
+            .map(|event| Heard::parse(event.to_string().as_bytes()).unwrap().said)
+            .collect();
+        assert_eq!(said[1], Said::Keys(keys[MAX_KEYS..].to_vec()));
+        assert_eq!(said[2], Said::Everything);
     }
 
     #[tokio::test]

@@ -110,6 +110,45 @@ impl Journal {
             .await
     }
 
+    /// Keeps what the shared store holds, in one transaction, and none if nothing is
+    /// new. A value that is here stays unless `newer` (key, here, there) says that the
+    /// other one counts. The number of entries that were written.
+    ///
+    /// # Errors
+    /// As [`Journal::put`].
+    pub async fn absorb(
+        &self,
+        mut entries: Vec<Entry>,
+        newer: fn(&str, &[u8], &[u8]) -> bool,
+    ) -> Result<usize, FileError> {
+        entries = self.file.read(|transaction| {
+            let table = transaction.open_table(JOURNAL)?;
+            let mut fresh = Vec::new();
+            for entry in entries {
+                if merged(&table, &entry, newer)?.is_some() {
+                    fresh.push(entry);
+                }
+            }
+            Ok(fresh)
+        })?;
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        self.file
+            .write(move |transaction| {
+                let mut table = transaction.open_table(JOURNAL)?;
+                let mut written = 0;
+                for entry in entries {
+                    if let Some((ends, value)) = merged(&table, &entry, newer)? {
+                        table.insert(entry.key.as_str(), (ends, value.as_slice()))?;
+                        written += 1;
+                    }
+                }
+                Ok(written)
+            })
+            .await
+    }
+
     /// Forgets a key.
     ///
     /// # Errors
@@ -193,4 +232,26 @@ impl Journal {
                 .await?;
         }
     }
+}
+
+/// Ends that differ by less than this are the same: times to live are rounded.
+const ROUNDING: u64 = 2;
+
+/// What is to be kept of an entry of the shared store, or none if it says nothing new.
+fn merged(
+    table: &impl ReadableTable<&'static str, (u64, &'static [u8])>,
+    entry: &Entry,
+    newer: fn(&str, &[u8], &[u8]) -> bool,
+) -> Result<Option<(u64, Vec<u8>)>, redb::Error> {
+    let Some(found) = table.get(entry.key.as_str())? else {
+        return Ok(Some((entry.ends, entry.value.clone())));
+    };
+    let (ends, value) = found.value();
+    let replaces = value != entry.value && newer(&entry.key, value, &entry.value);
+    let longer = entry.ends > ends.saturating_add(ROUNDING);
+    if !replaces && !longer {
+        return Ok(None);
+    }
+    let value = if replaces { &entry.value } else { value };
+    Ok(Some((ends.max(entry.ends), value.to_vec())))
 }

@@ -7,8 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::directory::{Directory, Known, Reach};
 use crate::journal::Journal;
 use crate::keys::{Claims, Issued, Keys, Rejection, Usage, sha256_hex};
-use crate::revocation::{LOCAL_PREFIX, Revocations, Subject};
+use crate::revocation::{Revocations, Subject};
 use crate::store::{Condition, Store};
+
+mod record;
+
+pub use record::{absorb, is_record_key};
+
+use record::{parse, record_key, unsettled_key};
 
 /// How long after the login refreshing ends, seconds.
 const LOGIN_LIFE: u64 = 30 * 86_400;
@@ -126,15 +132,6 @@ pub struct Reissue<'a> {
 
 fn random_id() -> String {
     hex::encode(rand::random::<[u8; 16]>())
-}
-
-fn record_key(token_sha256: &str) -> String {
-    format!("lockgate:rotated:{token_sha256}")
-}
-
-/// Marks a rotation of which it is not known whether it happened.
-fn unsettled_key(token_sha256: &str) -> String {
-    format!("{LOCAL_PREFIX}unsettled:{token_sha256}")
 }
 
 impl Reissue<'_> {
@@ -372,10 +369,6 @@ impl Reissue<'_> {
             degraded,
         })
     }
-}
-
-fn parse(value: &[u8]) -> Option<Rotation> {
-    serde_json::from_slice(value).ok()
 }
 
 impl Rotation {

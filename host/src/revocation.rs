@@ -18,6 +18,9 @@ const LEEWAY: u64 = 60;
 const PAGE: usize = 64;
 /// How often a cut-off is tried against others who write it.
 const ATTEMPTS: u32 = 3;
+const PREFIX: &str = "lockgate:revoked:";
+const TOKEN_PREFIX: &str = "lockgate:revoked:token:";
+const SESSION_PREFIX: &str = "lockgate:revoked:session:";
 const USER_PREFIX: &str = "lockgate:revoked:user:";
 
 /// One verified token.
@@ -50,15 +53,64 @@ pub struct Revocations {
 }
 
 fn token_key(token_sha256: &str) -> String {
-    format!("lockgate:revoked:token:{token_sha256}")
+    format!("{TOKEN_PREFIX}{token_sha256}")
 }
 
-fn session_key(user_id: u32, session_id: &str) -> String {
-    format!("lockgate:revoked:session:{user_id}:{session_id}")
+/// The key under which a session is revoked.
+pub fn session_key(user_id: u32, session_id: &str) -> String {
+    format!("{SESSION_PREFIX}{user_id}:{session_id}")
 }
 
-fn user_key(user_id: u32) -> String {
+/// The key of the user's cut-off.
+pub fn user_key(user_id: u32) -> String {
     format!("{USER_PREFIX}{user_id}")
+}
+
+/// Who is meant by a key of the lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revoked {
+    /// One token.
+    Token,
+    /// The sessions of this id of a user.
+    Session {
+        /// The user.
+        user_id: u32,
+        /// The session.
+        session_id: String,
+    },
+    /// All that was issued to the user before.
+    User {
+        /// The user.
+        user_id: u32,
+        /// Unix seconds.
+        cut_off: u64,
+    },
+}
+
+impl Revoked {
+    /// True for a key of the lists.
+    pub fn covers(key: &str) -> bool {
+        key.starts_with(PREFIX)
+    }
+
+    /// None for what is not an entry of the lists.
+    pub fn read(key: &str, value: &[u8]) -> Option<Revoked> {
+        if let Some(hash) = key.strip_prefix(TOKEN_PREFIX) {
+            let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            return (hash.len() == 64 && hash.bytes().all(hex)).then_some(Revoked::Token);
+        }
+        if let Some(rest) = key.strip_prefix(SESSION_PREFIX) {
+            let (user_id, session_id) = rest.split_once(':')?;
+            return Some(Revoked::Session {
+                user_id: user_id.parse().ok()?,
+                session_id: session_id.to_owned(),
+            });
+        }
+        Some(Revoked::User {
+            user_id: key.strip_prefix(USER_PREFIX)?.parse().ok()?,
+            cut_off: cut_off(value)?,
+        })
+    }
 }
 
 fn cut_off(value: &[u8]) -> Option<u64> {
@@ -138,6 +190,17 @@ impl Revocations {
             // A failure is in the log; the store still has it.
             let _ = journal.merge(key, now.saturating_add(LONGEST), later).await;
         });
+    }
+
+    /// Keeps what the shared store says that others have revoked. The number of entries
+    /// that were new.
+    ///
+    /// # Errors
+    /// [`FileError`]: none was kept.
+    pub async fn absorb(&self, entries: Vec<Entry>) -> Result<usize, FileError> {
+        // Only cut-offs can differ.
+        let later = |_: &str, here: &[u8], there: &[u8]| cut_off(here) < cut_off(there);
+        self.journal.absorb(entries, later).await
     }
 
     /// Revokes one token. True: the store has it too.
@@ -226,12 +289,14 @@ impl Revocations {
     }
 
     /// Writes to the store what it should have and has not: after an outage or an
-    /// eviction. Stops at the first failure; the next run begins anew.
+    /// eviction. Stops at the first failure; the next run begins anew. Gives the keys
+    /// that were written.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if journal or store cannot be used.
-    pub async fn repair(&self, store: &dyn Store) -> Result<(), Error> {
+    pub async fn repair(&self, store: &dyn Store) -> Result<Vec<String>, Error> {
         let mut after = String::new();
+        let mut written = Vec::new();
         loop {
             let now = self.clock.now();
             let page = self.journal.page(&after, PAGE, now)?;
@@ -242,23 +307,26 @@ impl Revocations {
                 store.get_many(&keys).await?
             };
             for (entry, there) in page.iter().zip(stored) {
-                restore(entry, there.as_deref(), now, store).await?;
+                if restore(entry, there.as_deref(), now, store).await? {
+                    written.push(entry.key.clone());
+                }
             }
             match page.last() {
                 Some(last) if page.len() == PAGE => after.clone_from(&last.key),
-                _ => return Ok(()),
+                _ => return Ok(written),
             }
         }
     }
 }
 
-/// Brings one entry of the journal into the store if it is missing there.
+/// Brings one entry of the journal into the store if it is missing there. False: it was
+/// not.
 async fn restore(
     entry: &Entry,
     there: Option<&[u8]>,
     now: u64,
     store: &dyn Store,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let ttl = seconds(entry.ends, now);
     let wanted = entry
         .key
@@ -266,13 +334,14 @@ async fn restore(
         .and_then(|_| cut_off(&entry.value));
     match (wanted, there) {
         (Some(at), there) if there.and_then(cut_off).is_none_or(|stored| stored < at) => {
-            raise(&entry.key, at, ttl, store).await
+            raise(&entry.key, at, ttl, store).await.map(|()| true)
         }
-        (None, None) if !entry.key.starts_with(LOCAL_PREFIX) => store
-            .set(&entry.key, &entry.value, ttl, Condition::IfAbsent)
-            .await
-            .map(drop),
-        _ => Ok(()),
+        (None, None) if !entry.key.starts_with(LOCAL_PREFIX) => {
+            store
+                .set(&entry.key, &entry.value, ttl, Condition::IfAbsent)
+                .await
+        }
+        _ => Ok(false),
     }
 }
 
@@ -525,6 +594,76 @@ mod tests {
         // And no longer than it has to.
         bench.clock.set(NOW + 160);
         assert_eq!(bench.store.get(&token_key(&hash)).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_the_store_holds_is_absorbed_once_and_never_shortened() {
+        let bench = bench().await;
+        let hash = subject().token_sha256;
+        let entry = |key: &str, value: &[u8], ends: u64| Entry {
+            key: key.to_owned(),
+            value: value.to_vec(),
+            ends,
+        };
+        let absorb = async |entries: Vec<Entry>| bench.revocations.absorb(entries).await.unwrap();
+        let cut = (NOW - 50).to_string();
+        let earlier = (NOW - 70).to_string();
+        let entries = vec![
+            entry(&token_key(&hash), b"1", NOW + 100),
+            entry(&user_key(43), cut.as_bytes(), NOW + 100),
+        ];
+        assert_eq!(absorb(entries.clone()).await, 2);
+        assert_eq!(absorb(entries).await, 0, "nothing new");
+        let again = entry(&user_key(43), earlier.as_bytes(), NOW + 300);
+        assert_eq!(absorb(vec![again]).await, 1, "a later end");
+        assert!(
+            bench
+                .revocations
+                .check(&subject(), &bench.away)
+                .await
+                .revoked
+        );
+        let young = Subject {
+            user_id: 43,
+            issued_at: Some(NOW - 60),
+            token_sha256: "cd".repeat(32),
+            ..subject()
+        };
+        assert!(bench.revocations.check(&young, &bench.away).await.revoked);
+        bench.clock.set(NOW + 101);
+        assert!(bench.revocations.check(&young, &bench.away).await.revoked);
+        assert!(
+            !bench
+                .revocations
+                .check(&subject(), &bench.away)
+                .await
+                .revoked
+        );
+    }
+
+    #[test]
+    fn keys_say_who_is_meant() {
+        let session = Revoked::Session {
+            user_id: 4,
+            session_id: "a:b".into(),
+        };
+        let user = Revoked::User {
+            user_id: 4,
+            cut_off: 9,
+        };
+        for (key, value, meant) in [
+            (token_key(&"ab".repeat(32)), "1", Some(Revoked::Token)),
+            (token_key("ab"), "1", None),
+            (token_key(&"AB".repeat(32)), "1", None),
+            (session_key(4, "a:b"), "1", Some(session)),
+            (format!("{SESSION_PREFIX}x:s"), "1", None),
+            (format!("{SESSION_PREFIX}4"), "1", None),
+            (user_key(4), "9", Some(user)),
+            (user_key(4), "soon", None),
+            ("session:s-1".to_owned(), "1", None),
+        ] {
+            assert_eq!(Revoked::read(&key, value.as_bytes()), meant, "{key}");
+        }
     }
 
     #[tokio::test]

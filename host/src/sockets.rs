@@ -143,7 +143,29 @@ impl Sockets {
     /// Tells the sockets of a user, or of one session of the user, to close. The
     /// number of those that were told and still there.
     pub fn close(&self, user_id: u32, session_id: Option<&str>, close: &Close) -> usize {
-        let senders = self.lock().begin_closing(user_id, session_id);
+        let meant = |connection: &Connection| {
+            session_id.is_none_or(|session| session == connection.session_id)
+        };
+        self.close_where(user_id, meant, close)
+    }
+
+    /// Tells the sockets of a user that were opened at `until` (unix seconds) or before
+    /// to close. The number of those that were told and still there.
+    pub fn close_until(&self, user_id: u32, until: u64, close: &Close) -> usize {
+        self.close_where(
+            user_id,
+            |connection| connection.connected_at <= until,
+            close,
+        )
+    }
+
+    fn close_where(
+        &self,
+        user_id: u32,
+        meant: impl Fn(&Connection) -> bool,
+        close: &Close,
+    ) -> usize {
+        let senders = self.lock().begin_closing(user_id, meant);
         senders
             .into_iter()
             .filter_map(|sender| sender.send(close.clone()).ok())
@@ -186,7 +208,7 @@ impl Tables {
     fn begin_closing(
         &mut self,
         user_id: u32,
-        session_id: Option<&str>,
+        meant: impl Fn(&Connection) -> bool,
     ) -> Vec<oneshot::Sender<Close>> {
         let ids: Vec<String> = self.ids(user_id).cloned().collect();
         let mut senders = Vec::new();
@@ -194,7 +216,7 @@ impl Tables {
             let Some(entry) = self.by_id.get_mut(&id) else {
                 continue;
             };
-            if session_id.is_none_or(|session| session == entry.connection.session_id) {
+            if meant(&entry.connection) {
                 senders.extend(entry.close.take());
                 self.leave(user_id, &id);
             }
@@ -279,6 +301,15 @@ mod tests {
         assert_eq!(sockets.close(7, None, &close), 0);
         assert_eq!(held[0].1.try_recv(), Ok(close.clone()));
         assert_eq!(held[1].1.try_recv(), Ok(close));
+        assert_eq!(ids(&sockets.list(None)), ["c"]);
+    }
+
+    #[test]
+    fn a_cut_off_leaves_the_sockets_that_were_opened_later() {
+        let (sockets, _held) = three();
+        let close = Close::new(4001, "Logged out");
+        assert_eq!(sockets.close_until(1, 999, &close), 0);
+        assert_eq!(sockets.close_until(1, 1_000, &close), 2);
         assert_eq!(ids(&sockets.list(None)), ["c"]);
     }
 

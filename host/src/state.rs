@@ -21,7 +21,9 @@ use crate::keys::{Keys, secret_file};
 use crate::limiter::Limiter;
 use crate::peers::Peers;
 use crate::reissue::{Lives, Refusal, Reissue, Tokens};
+use crate::replicas;
 use crate::revocation::Revocations;
+use crate::shared::{Rules, SharedStore};
 use crate::sockets::Sockets;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
@@ -91,9 +93,9 @@ pub struct State {
     revocations: Revocations,
     emergency: Arc<Emergency>,
     service_secret: Option<SecretSlice<u8>>,
-    shared: Shared,
+    back: Back,
     peers: Arc<Peers>,
-    events: Events,
+    events: Arc<Events>,
     deferred: Deferred,
     directory: Directory,
     csrf: Csrf,
@@ -104,8 +106,8 @@ pub struct State {
 
 /// The store that hosts share, or the embedded one alone.
 #[derive(Debug)]
-enum Shared {
-    Redis(Arc<Redis>),
+enum Back {
+    Shared(Arc<SharedStore>),
     Embedded(Embedded),
 }
 
@@ -146,15 +148,21 @@ impl State {
             })?;
         }
         let file = Arc::new(File::open(&path, clock.now())?);
-        let shared = match &config.redis {
+        let events = Arc::new(Events::open(Arc::clone(&file), clock.clone()).await?);
+        let back = match &config.redis {
             Some(settings) => {
                 let redis = Redis::open(settings)?;
                 // So that the first answers know whether it is there: one attempt,
                 // no longer than a command may take.
                 let _ = redis.ping().await;
-                Shared::Redis(Arc::new(redis))
+                let (redis, events) = (Arc::new(redis), Arc::clone(&events));
+                let rules = Rules {
+                    matters: replicas::matters,
+                    cached: replicas::cached,
+                };
+                Back::Shared(Arc::new(SharedStore::new(redis, events, rules)))
             }
-            None => Shared::Embedded(Embedded::open(Arc::clone(&file), clock.clone()).await?),
+            None => Back::Embedded(Embedded::open(Arc::clone(&file), clock.clone()).await?),
         };
         let journal = Journal::open(Arc::clone(&file)).await?;
         let revocations = Revocations::new(journal.clone(), clock.clone());
@@ -167,7 +175,7 @@ impl State {
         directory.probe_table().await;
         Ok(Arc::new(State {
             peers: Arc::new(Peers::new(&config, clock.clone())),
-            events: Events::open(Arc::clone(&file), clock.clone()).await?,
+            events,
             deferred: Deferred::open(file, clock.clone()).await?,
             directory,
             csrf: Csrf::open(config.csrf_secret_file.as_deref())?,
@@ -181,7 +189,7 @@ impl State {
             revocations,
             emergency: Arc::new(emergency),
             service_secret,
-            shared,
+            back,
         }))
     }
 
@@ -199,17 +207,17 @@ impl State {
 
     /// The shared store: Redis, or the embedded one where none is configured.
     pub fn store(&self) -> &dyn Store {
-        match &self.shared {
-            Shared::Redis(redis) => redis.as_ref(),
-            Shared::Embedded(embedded) => embedded,
+        match &self.back {
+            Back::Shared(shared) => shared.as_ref(),
+            Back::Embedded(embedded) => embedded,
         }
     }
 
     /// The shared store, for work that outlives a request.
     pub fn shared_store(&self) -> Arc<dyn Store> {
-        match &self.shared {
-            Shared::Redis(redis) => Arc::clone(redis) as Arc<dyn Store>,
-            Shared::Embedded(embedded) => Arc::new(embedded.clone()),
+        match &self.back {
+            Back::Shared(shared) => Arc::clone(shared) as Arc<dyn Store>,
+            Back::Embedded(embedded) => Arc::new(embedded.clone()),
         }
     }
 
@@ -313,9 +321,9 @@ impl State {
 
     /// The store in Redis, if one is configured.
     pub fn redis(&self) -> Option<&Redis> {
-        match &self.shared {
-            Shared::Redis(redis) => Some(redis),
-            Shared::Embedded(_) => None,
+        match &self.back {
+            Back::Shared(shared) => Some(shared.redis()),
+            Back::Embedded(_) => None,
         }
     }
 

@@ -1,8 +1,26 @@
-//! What `/metrics` of the admin listener says.
+//! What `/metrics` of the admin listener says about a service, or about the host.
 
 use std::collections::BTreeMap;
 
 use crate::host::{Host, Service};
+use crate::wait::eventually;
+
+/// One value by its name and labels, as Prometheus writes them; 0 if it is not there.
+pub async fn metric(host: &Host, name: &str) -> f64 {
+    let text = host.admin("/metrics").send().await.expect(200).text();
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .map_or(0.0, |value| value.parse().expect("a number"))
+}
+
+/// Waits until a value is as wanted.
+pub async fn reaches(host: &Host, name: &str, wanted: impl Fn(f64) -> bool) {
+    eventually(&format!("{name} is as wanted"), async || {
+        let value = metric(host, name).await;
+        if wanted(value) { Ok(()) } else { Err(value) }
+    })
+    .await;
+}
 
 /// What `/metrics` said at one time.
 #[derive(Debug, Clone)]

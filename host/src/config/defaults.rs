@@ -135,17 +135,30 @@ fn server(raw: &file::Server) -> Result<Server, ConfigError> {
     })
 }
 
+/// What `REDIS_URL` may begin with.
+const REDIS_SCHEMES: [&str; 6] = [
+    "redis",
+    "rediss",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+    "rediss+sentinel",
+];
+
 fn redis(raw: &file::Redis) -> Result<Option<Redis>, ConfigError> {
     let Some(url) = raw.url.as_deref().filter(|url| !url.is_empty()) else {
         return Ok(None);
     };
-    if !(url.starts_with("redis://") || url.starts_with("rediss://")) {
-        let problem = "must begin with redis:// or rediss://";
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    if !scheme.is_some_and(|scheme| REDIS_SCHEMES.contains(&scheme)) {
+        let problem = "must begin with redis:// or rediss://, redis+cluster:// or \
+             redis+sentinel://, or rediss+cluster:// or rediss+sentinel://";
         return Err(ConfigError::value("REDIS_URL", problem));
     }
     let millis = Duration::from_millis;
     Ok(Some(Redis {
         url: url.to_owned().into(),
+        ca_file: raw.ca_file.clone(),
         username: raw.username.clone().unwrap_or_else(|| "lwe-app".to_owned()),
         password_file: raw
             .password_file

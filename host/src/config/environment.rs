@@ -49,6 +49,7 @@ fn redis(from: &Source<'_>, file: &mut File) {
     from.text("REDIS_URL", &mut file.redis.url);
     from.text("REDIS_USERNAME", &mut file.redis.username);
     from.path("REDIS_PASSWORD_FILE", &mut file.redis.password_file);
+    from.path("REDIS_CA_FILE", &mut file.redis.ca_file);
 }
 
 fn jwt(from: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {

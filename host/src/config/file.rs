@@ -106,6 +106,7 @@ pub(super) struct Quarantine {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Redis {
     pub(super) url: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
     pub(super) username: Option<String>,
     pub(super) password_file: Option<PathBuf>,
     pub(super) command_timeout_ms: Option<u64>,

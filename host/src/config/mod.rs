@@ -293,8 +293,10 @@ pub struct Quarantine {
 /// The shared store.
 #[derive(Debug, Clone)]
 pub struct Redis {
-    /// `redis://` or `rediss://`, perhaps with user, password and db number.
+    /// One server, a cluster or sentinels, perhaps with user, password and db number.
     pub url: secrecy::SecretString,
+    /// The CA that has signed the servers' certificates; none: the usual ones.
+    pub ca_file: Option<PathBuf>,
     /// User if the URL has no password.
     pub username: String,
     /// File of the password if the URL has none.

@@ -338,6 +338,11 @@ impl Directory {
     }
 }
 
+/// Whose entry of the users' cache a key holds; none if it is not such a key.
+pub fn cached_user(key: &str) -> Option<u32> {
+    key.strip_prefix(PREFIX)?.parse().ok()
+}
+
 impl Answer {
     /// Everybody who had to be asked has answered.
     fn sure(known: Known) -> Answer {

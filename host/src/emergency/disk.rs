@@ -20,6 +20,33 @@ impl Emergency {
         Ok(())
     }
 
+    /// Keeps records of other hosts while there is room: none of this host's goes for
+    /// them. The caller holds `changes`.
+    pub(super) async fn take_over(&self, records: Vec<Record>) -> Result<(), FileError> {
+        let mut kept = Vec::new();
+        {
+            let shelf = self.shelf();
+            let mut room = MAX_RECORDS.saturating_sub(shelf.records.len());
+            for record in records {
+                let known = shelf.records.contains_key(&record.user_id);
+                if known || room > 0 {
+                    room -= usize::from(!known);
+                    kept.push(record);
+                }
+            }
+        }
+        if kept.is_empty() {
+            return Ok(());
+        }
+        self.put(kept.clone(), Vec::new()).await?;
+        let mut shelf = self.shelf();
+        for record in kept {
+            shelf.pending.remove(&record.user_id);
+            shelf.records.insert(record.user_id, record);
+        }
+        Ok(())
+    }
+
     /// Who has to go: the ended, then the least recently used.
     fn room_for(&self, user_id: u32) -> Vec<u32> {
         let now = self.clock.now();
@@ -60,6 +87,9 @@ impl Emergency {
     }
 
     pub(super) async fn drop_records(&self, users: Vec<u32>) -> Result<(), FileError> {
+        if users.is_empty() {
+            return Ok(());
+        }
         self.put(Vec::new(), users.clone()).await?;
         let mut shelf = self.shelf();
         for user_id in users {

@@ -10,8 +10,16 @@ use crate::store::{Condition, Error, Store};
 /// Notes of removals that are read at once.
 const PAGE: usize = 64;
 
-pub(super) fn mirror_key(user_id: u32) -> String {
-    format!("lockgate:fallback:{user_id}")
+const PREFIX: &str = "lockgate:fallback:";
+
+/// The key under which hosts share a user's record.
+pub fn mirror_key(user_id: u32) -> String {
+    format!("{PREFIX}{user_id}")
+}
+
+/// Whose record a key holds; none if it is not such a key.
+pub fn mirrored_user(key: &str) -> Option<u32> {
+    key.strip_prefix(PREFIX)?.parse().ok()
 }
 
 fn removed_key_prefix() -> String {
@@ -88,7 +96,11 @@ impl Emergency {
             }
             Err(_) => return None,
         };
-        let record: Record = serde_json::from_slice(&value).ok()?;
+        self.credible(user_id, &value)
+    }
+
+    fn credible(&self, user_id: u32, value: &[u8]) -> Option<Record> {
+        let record: Record = serde_json::from_slice(value).ok()?;
         let now = self.clock.now();
         let removed = self.journal.get(&removed_key(user_id), now).ok().flatten();
         let removed = removed.as_deref().and_then(millis);
@@ -114,6 +126,45 @@ impl Emergency {
             self.shelf().pending.insert(record.user_id);
             self.is_away();
         }
+    }
+
+    /// Follows what other hosts did to these users' records: takes over what is newer
+    /// there, as long as there is room, and drops what they removed.
+    ///
+    /// # Errors
+    /// The store could not be reached; the records stay as they are.
+    pub async fn follow(&self, users: &[u32], store: &dyn Store) -> Result<(), Error> {
+        for users in users.chunks(PAGE) {
+            let keys: Vec<String> = users.iter().map(|user| mirror_key(*user)).collect();
+            // What is changed here meanwhile is newer than what is read.
+            let _guard = self.changes.lock().await;
+            let values = store.get_many(&keys).await?;
+            let (mut newer, mut removed) = (Vec::new(), Vec::new());
+            for (user_id, value) in users.iter().zip(values) {
+                match value {
+                    None => removed.push(*user_id),
+                    Some(value) => newer.extend(self.newer(*user_id, &value)),
+                }
+            }
+            {
+                let shelf = self.shelf();
+                removed.retain(|user| {
+                    shelf.records.contains_key(user) && !shelf.pending.contains(user)
+                });
+            }
+            // The file reports its own faults.
+            let _ = self.take_over(newer).await;
+            let _ = self.drop_records(removed).await;
+        }
+        Ok(())
+    }
+
+    /// The record in `value`, if it is a good one and newer than the one that is here.
+    fn newer(&self, user_id: u32, value: &[u8]) -> Option<Record> {
+        let there = self.credible(user_id, value)?;
+        let here = self.live(user_id);
+        here.is_none_or(|here| there.changed_at > here.changed_at)
+            .then_some(there)
     }
 
     /// Counts the first sign of an outage.

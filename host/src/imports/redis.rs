@@ -16,7 +16,7 @@ type Answer<T> = wasmtime::Result<Result<T, Error>>;
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Error {
         match error {
-            store::Error::Unavailable => Error::Unavailable,
+            store::Error::Unavailable | store::Error::Denied => Error::Unavailable,
             store::Error::WrongType => Error::WrongType,
             store::Error::TooLarge => Error::TooLarge,
         }

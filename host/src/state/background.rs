@@ -7,9 +7,12 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, State};
+use super::{Back, State};
+use crate::replicas::Replicas;
 use crate::store::redis::Redis;
 
+/// Keys written again that are announced one by one; more are for everybody to read.
+const MOST_ANNOUNCED: usize = 1024;
 /// How often Redis and the users table are asked for a sign of life.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 
@@ -26,6 +29,7 @@ impl State {
     /// Starts the background work (probes, repair, cleaning); it ends with `stop`.
     pub fn spawn(self: &Arc<Self>, stop: CancellationToken) {
         self.spawn_housekeeping(&stop);
+        self.spawn_following(&stop);
         let (state, until) = (Arc::clone(self), stop.clone());
         tokio::spawn(async move { state.keys.follow(state.clock.clone(), until).await });
         let state = Arc::clone(self);
@@ -42,7 +46,7 @@ impl State {
         every(PING_PERIOD, &stop, move || {
             let state = Arc::clone(&state);
             async move {
-                let Shared::Redis(redis) = &state.shared else {
+                let Some(redis) = state.redis() else {
                     return;
                 };
                 let before = redis.connected();
@@ -61,21 +65,59 @@ impl State {
         };
         // Before the journal's other entries: a user who is active again is forgotten
         // first.
-        let users = self.directory.repair(redis).await;
-        if let Err(error) = users.and(self.revocations.repair(redis).await) {
-            tracing::warn!(%error, "not everything could be carried over to redis");
-            return;
+        let users = self.directory.repair(self.store()).await;
+        let restored = match users {
+            Ok(()) => self.revocations.repair(redis).await,
+            Err(error) => Err(error),
+        };
+        match restored {
+            Ok(restored) => self.announce(&restored).await,
+            Err(error) => {
+                tracing::warn!(%error, "not everything could be carried over to redis");
+                return;
+            }
         }
         if self.deferred.make(redis).await.is_err() {
             return;
         }
         // After the revocations, so that no revoked session is carried over.
-        self.emergency.resync(&self.revocations, redis).await;
+        self.emergency.resync(&self.revocations, self.store()).await;
+        self.events.settle(redis).await;
+    }
+
+    /// Tells the other hosts what this one has written into Redis again.
+    async fn announce(&self, restored: &[String]) {
+        if restored.len() > MOST_ANNOUNCED {
+            self.events.owe();
+        } else if !restored.is_empty() {
+            self.events.changed(self.store(), restored).await;
+        }
+    }
+
+    /// Follows the other hosts, if there can be any.
+    fn spawn_following(self: &Arc<Self>, stop: &CancellationToken) {
+        let (state, stop) = (Arc::clone(self), stop.clone());
+        tokio::spawn(async move {
+            let Back::Shared(shared) = &state.back else {
+                return;
+            };
+            let replicas = Replicas {
+                shared,
+                events: &state.events,
+                revocations: &state.revocations,
+                journal: &state.journal,
+                directory: &state.directory,
+                emergency: &state.emergency,
+                sockets: &state.sockets,
+                clock: &state.clock,
+            };
+            replicas.follow(&stop).await;
+        });
     }
 
     /// Drops what has ended from the embedded file.
     async fn clean(&self) {
-        if let Shared::Embedded(embedded) = &self.shared {
+        if let Back::Embedded(embedded) = &self.back {
             // The file reports its own faults.
             let _ = embedded.clean().await;
         }

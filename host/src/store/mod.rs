@@ -17,9 +17,12 @@ pub mod redis;
 /// Why a command did nothing, or why it is not known whether it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Not reachable, too slow, or refused. A write may have happened.
+    /// Not reachable, too slow, or in no state to serve. A write may have happened.
     #[error("the store cannot be reached")]
     Unavailable,
+    /// The server is there and does not let this user do it.
+    #[error("the store does not permit it")]
+    Denied,
     /// The key holds another type of value.
     #[error("the key holds another type of value")]
     WrongType,

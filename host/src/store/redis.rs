@@ -1,30 +1,39 @@
-//! The store in Redis, with a breaker in front. It owns the connection and what
-//! is known of its health; it must not know what the keys mean, and it never shows
-//! the URL or the password.
+//! The store in Redis: one server, a master that sentinels know, or a cluster, with a
+//! breaker in front. It must not know what the keys mean, and it never shows the URL or
+//! the password.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use ::redis::{Client, FromRedisValue, IntoConnectionInfo, RedisError};
+use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use ::redis::{Cmd, FromRedisValue, RedisResult, from_redis_value};
 use async_trait::async_trait;
-use secrecy::ExposeSecret;
-use tokio::time::Instant;
 
-use super::{Condition, Error, Result, Store};
-use crate::breaker::{Breaker, Policy, Position};
-use crate::{config, password};
+use super::{Condition, Result, Store};
+use crate::breaker::Breaker;
+use crate::config;
 
-/// Idle time after which the connection is probed; the server drops idle ones
-/// after 300 s.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-/// A peer that acknowledges nothing for this long is gone: the next command connects
-/// anew, perhaps to another address.
-#[cfg(target_os = "linux")]
-const SILENCE: Duration = Duration::from_secs(5);
+mod address;
+mod connect;
+mod health;
+mod history;
+mod link;
+
+pub use address::SetupError;
+pub use history::{Cursor, Held, Place};
+pub use link::Link;
+
+use address::Address;
+use connect::{Connector, Live};
+use health::Health;
+
 /// The stream keeps about this many events.
 const STREAM_LENGTH: usize = 100_000;
+/// A connection that has failed so many signs of life in a row is made anew.
+const MISSED_PINGS: u32 = 3;
+/// Written to see whether the server takes writes again; it ends by itself, seconds.
+const TRIAL: (&str, u32) = ("lockgate:write-trial", 5);
 
 const COMPARE_AND_SET: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
      redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) return 1 else return 0 end";
@@ -34,36 +43,13 @@ const INCREMENT: &str = "local value = redis.call('INCRBY', KEYS[1], ARGV[1]) \
 const SET_ADD: &str = "local added = redis.call('SADD', KEYS[1], ARGV[1]) \
      redis.call('EXPIRE', KEYS[1], ARGV[2]) return added";
 
-/// Why the settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// The URL is wrong; it is not shown, because it may hold a password.
-    #[error("REDIS_URL cannot be used: {0}")]
-    Url(String),
-    /// The password file is there but cannot be read.
-    #[error("cannot read REDIS_PASSWORD_FILE {path}: {reason}")]
-    Password {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What the system said.
-        reason: String,
-    },
-}
-
 /// Redis, reached lazily: nothing here waits for a server that is away.
 pub struct Redis {
-    manager: ConnectionManager,
+    connector: Arc<Connector>,
     command_timeout: Duration,
-    health: Mutex<Health>,
-}
-
-#[derive(Debug)]
-struct Health {
-    breaker: Breaker,
-    /// The last command or PING succeeded.
-    connected: bool,
-    /// The fault that was logged last, so that one outage is one line.
-    logged: Option<String>,
+    health: Health,
+    /// Signs of life that were not given, in a row.
+    missed: AtomicU32,
 }
 
 impl std::fmt::Debug for Redis {
@@ -76,175 +62,135 @@ impl std::fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// Prepares a connection; must be called within a tokio runtime.
+    /// Prepares a connection; its methods must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`SetupError`] if the settings are wrong; never because the server is away.
     pub fn open(config: &config::Redis) -> std::result::Result<Redis, SetupError> {
-        let refused = |error: RedisError| SetupError::Url(error.category().to_owned());
-        let info = config
-            .url
-            .expose_secret()
-            .into_connection_info()
-            .map_err(refused)?;
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
-        let tcp = TcpSettings::default()
-            .set_nodelay(true)
-            .set_keepalive(keepalive);
-        #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(SILENCE);
-        let mut settings = info.redis_settings().clone();
-        let unreadable = |reason| SetupError::Password {
-            path: config.password_file.clone(),
-            reason,
-        };
-        if settings.password().is_none()
-            && let Some(password) = password::read(&config.password_file).map_err(unreadable)?
-        {
-            if settings.username().is_none() {
-                settings = settings.set_username(&config.username);
-            }
-            settings = settings.set_password(password.expose_secret());
-        }
-        let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
-        let client = Client::open(info).map_err(refused)?;
-        let timing = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(config.command_timeout))
-            .set_response_timeout(Some(config.command_timeout));
-        let manager = ConnectionManager::new_lazy_with_config(client, timing).map_err(refused)?;
+        let address = Address::read(config)?;
         Ok(Redis {
-            manager,
+            connector: Connector::new(address, config.command_timeout),
             command_timeout: config.command_timeout,
-            health: Mutex::new(Health {
-                breaker: Breaker::new(Policy::REDIS),
-                connected: false,
-                logged: None,
-            }),
+            health: Health::new(),
+            missed: AtomicU32::new(0),
         })
     }
 
-    /// True if the last attempt succeeded and the breaker is closed.
+    /// True if the last attempt succeeded, the breaker is closed and writes are taken.
     pub fn connected(&self) -> bool {
-        let health = self.health();
-        health.connected && health.breaker.position() == Position::Closed
+        self.health.connected()
     }
 
     /// The breaker as it is now.
     pub fn breaker(&self) -> Breaker {
-        self.health().breaker.clone()
+        self.health.breaker()
     }
 
-    /// Asks the server for a sign of life; run once a second. True: it answered.
+    /// Asks the server for a sign of life, and, if it has refused to write, whether it
+    /// does again; run once a second. True: all is well.
     pub async fn ping(&self) -> bool {
-        if !self.health().breaker.permit(Instant::now()) {
+        if !self.health.permit() {
             return false;
         }
-        let mut manager = self.manager.clone();
-        let ping = async move {
-            ::redis::cmd("PING")
-                .query_async::<String>(&mut manager)
-                .await
-        };
-        self.judge(tokio::time::timeout(self.command_timeout, ping).await.ok())
-            .is_ok()
+        let answered = self.send::<::redis::Value>(&::redis::cmd("PING")).await;
+        if answered.is_ok() {
+            self.missed.store(0, Ordering::Relaxed);
+        } else if self.missed.fetch_add(1, Ordering::Relaxed) + 1 >= MISSED_PINGS {
+            self.missed.store(0, Ordering::Relaxed);
+            self.connector.lose();
+        }
+        if answered.is_ok() && self.health.refuses_writes() {
+            let (key, ttl) = TRIAL;
+            let written = self.set(key, b"1", ttl, Condition::Always).await;
+            if written != Err(super::Error::Unavailable) {
+                self.health.takes_writes();
+            }
+        }
+        answered.is_ok() && self.connected()
     }
 
     /// What the server does when its memory is full, if it says so. Any policy but
     /// `noeviction` may drop revocations, which then live in the journal only.
     pub async fn eviction_policy(&self) -> Option<String> {
-        let mut manager = self.manager.clone();
-        let command = self.run(async move {
-            ::redis::cmd("INFO")
-                .arg("memory")
-                .query_async::<String>(&mut manager)
-                .await
-        });
-        let info = command.await.ok()?;
+        // The nodes of a cluster may differ, and answer together.
+        if self.connector.is_cluster() {
+            return None;
+        }
+        let info: String = self.query(::redis::cmd("INFO").arg("memory")).await.ok()?;
         let line = info
             .lines()
             .find_map(|line| line.strip_prefix("maxmemory_policy:"))?;
         Some(line.trim().to_owned())
     }
 
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    /// One command, if the breaker is closed.
+    async fn query<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T> {
+        if !self.health.closed() {
+            return Err(super::Error::Unavailable);
+        }
+        self.send(command).await
     }
 
-    async fn query<T: FromRedisValue + Send>(&self, command: &::redis::Cmd) -> Result<T> {
-        let mut manager = self.manager.clone();
-        self.run(async move { command.query_async(&mut manager).await })
+    /// Several commands, in one round trip where they go to one server. In a cluster the
+    /// first that fails is the last that is sent.
+    async fn query_all<T: FromRedisValue + Send>(&self, commands: Vec<Cmd>) -> Result<Vec<T>> {
+        if self.connector.is_cluster() {
+            let mut values = Vec::with_capacity(commands.len());
+            for command in &commands {
+                values.push(self.query(command).await?);
+            }
+            return Ok(values);
+        }
+        if !self.health.closed() {
+            return Err(super::Error::Unavailable);
+        }
+        let mut pipeline = ::redis::Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        self.run(async |mut live: Live| pipeline.query_async(&mut live).await)
             .await
     }
 
-    /// One command, if the breaker is closed, within the limit.
-    async fn run<T>(
+    /// One command to one node of a cluster.
+    async fn query_at<T: FromRedisValue + Send>(
         &self,
-        command: impl Future<Output = std::result::Result<T, RedisError>>,
+        command: Cmd,
+        node: SingleNodeRoutingInfo,
     ) -> Result<T> {
-        if self.health().breaker.position() != Position::Closed {
-            return Err(Error::Unavailable);
+        if !self.health.closed() {
+            return Err(super::Error::Unavailable);
         }
-        self.judge(
-            tokio::time::timeout(self.command_timeout, command)
-                .await
-                .ok(),
-        )
+        self.run(async |live: Live| match live {
+            Live::Cluster(mut cluster) => {
+                let routing = RoutingInfo::SingleNode(node);
+                Ok(from_redis_value(
+                    cluster.route_command(command, routing).await?,
+                )?)
+            }
+            Live::Node(mut server) => command.query_async(&mut server).await,
+        })
+        .await
     }
 
-    /// Counts the outcome; `None` is a timeout.
-    fn judge<T>(&self, outcome: Option<std::result::Result<T, RedisError>>) -> Result<T> {
-        let fault = match outcome {
-            Some(Ok(value)) => {
-                self.succeeded();
-                return Ok(value);
+    /// One command, whatever the breaker says.
+    async fn send<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T> {
+        self.run(async |mut live: Live| command.query_async(&mut live).await)
+            .await
+    }
+
+    /// Runs commands within the limit of one and judges how they end.
+    async fn run<T>(&self, commands: impl AsyncFnOnce(Live) -> RedisResult<T>) -> Result<T> {
+        let attempt = async {
+            let (number, live) = self.connector.live().await?;
+            let outcome = commands(live).await;
+            if outcome.as_ref().is_err_and(connect::is_lost) {
+                self.connector.lost(number);
             }
-            Some(Err(error)) => {
-                // The server is there and well; it is the command that it refused.
-                match error.code() {
-                    Some("WRONGTYPE") => {
-                        self.succeeded();
-                        return Err(Error::WrongType);
-                    }
-                    Some("ERR") if not_an_integer(&error) => {
-                        self.succeeded();
-                        return Err(Error::WrongType);
-                    }
-                    Some("NOPERM") => {
-                        self.succeeded();
-                        tracing::warn!("redis: the ACL user may not run a command: NOPERM");
-                        return Err(Error::Unavailable);
-                    }
-                    _ => describe(&error),
-                }
-            }
-            None => "no answer in time".to_owned(),
+            outcome
         };
-        self.failed(fault);
-        Err(Error::Unavailable)
-    }
-
-    fn succeeded(&self) {
-        let mut health = self.health();
-        let before = health.breaker.position();
-        health.breaker.success();
-        if before == Position::Open {
-            return;
-        }
-        health.connected = true;
-        if health.logged.take().is_some() {
-            tracing::info!("redis: reachable again");
-        }
-    }
-
-    fn failed(&self, fault: String) {
-        let mut health = self.health();
-        health.breaker.failure(Instant::now());
-        health.connected = false;
-        if health.logged.as_deref() != Some(fault.as_str()) {
-            tracing::warn!(fault, "redis: not usable, running degraded");
-            health.logged = Some(fault);
-        }
+        let outcome = tokio::time::timeout(self.command_timeout, attempt).await;
+        self.health.judge(outcome.ok())
     }
 }
 
@@ -254,29 +200,6 @@ fn eval(script: &str, key: &str) -> ::redis::Cmd {
     let mut command = ::redis::cmd("EVAL");
     command.arg(script).arg(1).arg(key);
     command
-}
-
-/// In words, without addresses or credentials.
-fn describe(error: &RedisError) -> String {
-    match error.code() {
-        Some("NOAUTH") => {
-            "NOAUTH: the server wants a password; put it into REDIS_URL or REDIS_PASSWORD_FILE"
-                .to_owned()
-        }
-        Some("WRONGPASS") => "WRONGPASS: the server refuses the user or the password".to_owned(),
-        Some(code) => format!("the server answered {code}"),
-        None if error.is_timeout() => "no answer in time".to_owned(),
-        None if error.kind() == ::redis::ErrorKind::AuthenticationFailed => {
-            "the server refuses the user or the password".to_owned()
-        }
-        None => error.category().to_owned(),
-    }
-}
-
-fn not_an_integer(error: &RedisError) -> bool {
-    error.detail().is_some_and(|detail| {
-        detail.contains("not an integer") || detail.contains("would overflow")
-    })
 }
 
 #[async_trait]
@@ -354,17 +277,13 @@ impl Store for Redis {
     }
 
     async fn announce(&self, channel: &str, stream: &str, payload: &str) -> Result<()> {
-        let mut both = ::redis::pipe();
-        both.cmd("XADD")
-            .arg(stream)
-            .arg("MAXLEN")
-            .arg("~")
-            .arg(STREAM_LENGTH)
-            .arg("*");
-        both.arg("event").arg(payload).ignore();
-        both.cmd("PUBLISH").arg(channel).arg(payload).ignore();
-        let mut manager = self.manager.clone();
-        self.run(async move { both.query_async::<()>(&mut manager).await })
+        let mut add = ::redis::cmd("XADD");
+        add.arg(stream).arg("MAXLEN").arg("~").arg(STREAM_LENGTH);
+        add.arg("*").arg("event").arg(payload);
+        let mut publish = ::redis::cmd("PUBLISH");
+        publish.arg(channel).arg(payload);
+        self.query_all::<::redis::Value>(vec![add, publish])
             .await
+            .map(drop)
     }
 }

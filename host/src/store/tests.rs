@@ -60,6 +60,7 @@ impl Server {
     fn with_url(&self, url: &str) -> Redis {
         let settings = config::Redis {
             url: SecretString::from(url.to_owned()),
+            ca_file: None,
             username: "lwe-app".into(),
             password_file: self.folder.path().join("password"),
             command_timeout: Duration::from_secs(5),
@@ -388,6 +389,7 @@ async fn a_wrong_url_is_an_error_without_the_url() {
     let server = Server::start();
     let settings = config::Redis {
         url: SecretString::from("redis://user:hush@[oops"),
+        ca_file: None,
         username: String::new(),
         password_file: server.folder.path().join("none"),
         command_timeout: Duration::from_millis(150),
