@@ -136,29 +136,26 @@ impl Store for SharedStore {
 
     async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
         let mut values = Vec::with_capacity(keys.len());
-        let mut missing = Vec::new();
-        for key in keys {
+        let (mut missing, mut places) = (Vec::new(), Vec::new());
+        for (place, key) in keys.iter().enumerate() {
             let known = match (self.rules.cached)(key) {
                 true => self.cache.look(key, false),
                 false => Known::Nothing,
             };
-            match known {
-                Known::Value(value) => values.push(value),
+            values.push(match known {
+                Known::Value(value) => value,
                 Known::Nothing => {
                     missing.push(key.clone());
-                    values.push(None);
+                    places.push(place);
+                    None
                 }
-            }
+            });
         }
         if missing.is_empty() {
             return Ok(values);
         }
-        let mut answers = missing
-            .iter()
-            .zip(self.ask_many(&missing).await?)
-            .peekable();
-        for (key, value) in keys.iter().zip(&mut values) {
-            if let Some((_, answer)) = answers.next_if(|(missing, _)| *missing == key) {
+        for (place, answer) in places.into_iter().zip(self.ask_many(&missing).await?) {
+            if let Some(value) = values.get_mut(place) {
                 *value = answer;
             }
         }
