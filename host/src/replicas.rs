@@ -174,6 +174,7 @@ impl Replicas<'_> {
     /// Begins at the last event that is known if it is still there or the stream goes
     /// back to before it; else everything has to be read.
     async fn find_place(&self, progress: &mut Progress) -> store::Result<()> {
+        self.notice_loss(progress).await?;
         let oldest = self.shared.redis().oldest_event(STREAM).await?;
         match (progress.last, oldest) {
             // A scan does not outlive its connection.
@@ -182,6 +183,26 @@ impl Replicas<'_> {
             }
             _ => self.begin_again(progress).await,
         }
+    }
+
+    /// The last event that was read is always the newest or before it; if not, Redis has
+    /// lost its memory, and gets back what this host keeps.
+    async fn notice_loss(&self, progress: &mut Progress) -> store::Result<()> {
+        let Some(last) = progress.last else {
+            return Ok(());
+        };
+        let newest = self.shared.redis().newest_event(STREAM).await?;
+        let newest = newest.unwrap_or_default();
+        if newest < last {
+            tracing::warn!(
+                "redis has lost what it knew: this host writes there again what it keeps"
+            );
+            metrics::counter!("lockgate_redis_losses_total").increment(1);
+            self.shared.cache().forget_all();
+            self.emergency.lost_there();
+            progress.last = Some(newest);
+        }
+        Ok(())
     }
 
     async fn begin_again(&self, progress: &mut Progress) -> store::Result<()> {
@@ -203,7 +224,7 @@ impl Replicas<'_> {
             let redis = self.shared.redis();
             let events = redis.events_after(STREAM, last, BATCH).await?;
             let Some((newest, _)) = events.last() else {
-                return Ok(());
+                return self.notice_loss(progress).await;
             };
             let newest = *newest;
             let payloads = events.into_iter().map(|(_, payload)| payload).collect();

@@ -80,14 +80,13 @@ impl Part {
             Self::Bounds,
             Self::Commands,
         ];
-        faults.chain(others).collect()
+        let nodes = nodes::Kind::ALL.into_iter().map(Self::Nodes);
+        faults.chain(others).chain(nodes).collect()
     }
 
     /// The part of a name.
     pub fn named(name: &str) -> Option<Self> {
-        let nodes = nodes::Kind::ALL.into_iter().map(Self::Nodes);
-        let mut all = Self::usual().into_iter().chain(nodes);
-        all.find(|part| part.name() == name)
+        Self::usual().into_iter().find(|part| part.name() == name)
     }
 
     /// Its name on the command line.

@@ -86,6 +86,13 @@ impl Emergency {
         }
     }
 
+    /// The shared store has lost all records; the next [`Emergency::resync`] brings them.
+    pub fn lost_there(&self) {
+        let mut shelf = self.shelf();
+        let users: Vec<u32> = shelf.records.keys().copied().collect();
+        shelf.pending.extend(users);
+    }
+
     /// The live record in the shared store, unless it was removed here since.
     pub(super) async fn there(&self, user_id: u32, store: &dyn Store) -> Option<Record> {
         let value = match store.get(&mirror_key(user_id)).await {

@@ -84,23 +84,38 @@ async fn apart(cluster: &Cluster, length: Length, report: &mut Report) {
     back.print(report, "by the others, ended on the one cut off");
 }
 
-/// Whether an emergency session that was made on one host opens on the others.
+/// How soon an emergency session that was made on one host opens on the others.
 async fn emergency(hosts: &[&Host], report: &mut Report) {
-    let (mut opened, mut asked) = (0, 0);
+    let (mut opened, mut asked, mut worst) = (0, 0, Duration::ZERO);
     for (number, host) in (0_u32..).zip(hosts) {
         let token = host.tokens.access(&User::new(300_000 + number));
         let call = host.post(Service::Fallback, "/api/v1/fallback/create");
         let made = call.bearer(&token).send().await.expect(201).json();
+        let begin = Instant::now();
         let body = json!({"fallback_token": made["fallback_token"]});
         for other in without(hosts, number as usize) {
-            let call = other.post(Service::Fallback, "/api/v1/fallback/validate");
-            let answer = call.json(&body).send().await.expect(200).json();
             asked += 1;
-            opened += u32::from(answer["valid"] == true);
+            while begin.elapsed() < NEVER {
+                let call = other.post(Service::Fallback, "/api/v1/fallback/validate");
+                let answer = call.json(&body).send().await.expect(200).json();
+                if answer["valid"] == true {
+                    opened += 1;
+                    worst = worst.max(begin.elapsed());
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
-    let seen = format!("{opened} of {asked}");
-    report.figure("emergency sessions of one host open on others", seen);
+    let seen = format!(
+        "{opened} of {asked}, {} at worst",
+        ms(worst.as_secs_f64() * 1_000.0)
+    );
+    report.claim(
+        "emergency sessions of one host open on the others",
+        opened == asked,
+        seen,
+    );
 }
 
 fn without<'a>(hosts: &[&'a Host], left_out: usize) -> Vec<&'a Host> {

@@ -83,7 +83,7 @@ impl Health {
             None => return self.failed("no answer in time".to_owned()),
         };
         // With these the server is there and well; it is the command that it refused.
-        match error.code() {
+        match code(&error).as_deref() {
             Some("WRONGTYPE") => {
                 self.succeeded();
                 Err(Error::WrongType)
@@ -149,7 +149,7 @@ impl Health {
 
     /// Reports what the user may not do: once, however often it is tried.
     pub(super) fn denied(&self, error: &RedisError) {
-        if error.code() != Some("NOPERM") {
+        if code(error).as_deref() != Some("NOPERM") {
             return;
         }
         let what = error.detail().unwrap_or_default().to_owned();
@@ -160,9 +160,20 @@ impl Health {
     }
 }
 
+/// What the server called its refusal; of several commands the first refusal counts.
+fn code(error: &RedisError) -> Option<String> {
+    if let Some(code) = error.code() {
+        return Some(code.to_owned());
+    }
+    let refusals = error.clone().into_server_errors()?;
+    refusals
+        .first()
+        .map(|(_, refusal)| refusal.code().to_owned())
+}
+
 /// In words, without addresses or credentials.
 pub(super) fn describe(error: &RedisError) -> String {
-    match error.code() {
+    match code(error).as_deref() {
         Some("NOAUTH") => {
             "NOAUTH: the server wants a password; put it into REDIS_URL or REDIS_PASSWORD_FILE"
                 .to_owned()
