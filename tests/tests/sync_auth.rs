@@ -146,12 +146,15 @@ async fn first_event(redis: &RedisServer) -> tokio::task::JoinHandle<Value> {
             .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
         ready.send(()).unwrap();
-        let text: String = listener
-            .get_message()
-            .expect("an event")
-            .get_payload()
-            .unwrap();
-        serde_json::from_str(&text).expect("an event of JSON")
+        loop {
+            let message = listener.get_message().expect("an event");
+            let text: String = message.get_payload().unwrap();
+            let event: Value = serde_json::from_str(&text).expect("an event of JSON");
+            // Hosts also tell each other there which keys to read again.
+            if event["event_type"] != "keys_changed" {
+                return event;
+            }
+        }
     });
     listening.await.expect("subscribe to auth.events");
     task
