@@ -10,6 +10,7 @@ pub mod browser;
 pub mod component;
 pub mod host;
 pub mod http;
+pub mod impostor;
 pub mod measure;
 pub mod memory;
 pub mod metrics;

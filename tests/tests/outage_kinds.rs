@@ -1,16 +1,15 @@
 //! The ways in which Redis can be there and of no use: each is one degraded mode with
 //! one line in the log, never an error to a user, and over by itself.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
+use lockgate_tests::impostor;
 use lockgate_tests::metrics::metric;
 use lockgate_tests::shape::S;
 use lockgate_tests::tokens::sha256;
 use lockgate_tests::wait::eventually;
 use lockgate_tests::{Host, RedisServer, Service, User};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 async fn validate(host: &Host, user: u32) -> Value {
     let token = host.tokens.access(&User::new(user));
@@ -53,42 +52,10 @@ fn lines(host: &Host, what: &str) -> usize {
         .count()
 }
 
-/// A server that takes connections and says something else than Redis does.
-async fn impostor(answer: &'static [u8]) -> (String, Arc<AtomicUsize>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("redis://lwe-app:x@{}", listener.local_addr().unwrap());
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
-    tokio::spawn(async move {
-        loop {
-            let Ok((mut stream, _)) = listener.accept().await else {
-                continue;
-            };
-            let count = count.clone();
-            tokio::spawn(async move {
-                let mut buffer = [0; 4096];
-                while let Ok(1..) = stream.read(&mut buffer).await {
-                    count.fetch_add(1, Ordering::SeqCst);
-                    if answer.is_empty() || stream.write_all(answer).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    (url, asked)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_redis() {
-    for answer in [
-        &b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"[..],
-        b"\x15\x03\x03\x00\x02\x02\x46",
-        b"+OK\r\n*-7\r\n$99999999999999999999\r\n",
-        b"-LOADING Redis is loading the dataset in memory\r\n",
-        b"",
-    ] {
-        let (url, asked) = impostor(answer).await;
+    for answer in impostor::ANSWERS {
+        let (url, asked) = impostor::start(answer).await;
         let host = Host::builder().env("REDIS_URL", url).start().await;
         redis_is(&host, "disconnected").await;
         let token = host.tokens.access(&User::new(14));

@@ -1,10 +1,11 @@
-//! One walk over every endpoint of every service, on each back end: the embedded
-//! store, Redis through its ACL user, and Redis that is configured but away or
-//! refuses. What may differ between them is said here and nowhere else.
+//! One walk over every endpoint of every service, on each back end: the embedded store,
+//! Redis alone, in a cluster and behind sentinels, and Redis that is configured but away,
+//! refuses, or is something else. What may differ between them is said here and nowhere else.
 
+use lockgate_tests::redis_nodes::{RedisCluster, RedisSentinels, TlsRedis};
 use lockgate_tests::shape::{H, S};
 use lockgate_tests::wait::eventually;
-use lockgate_tests::{Answer, Host, RedisServer, Service, User};
+use lockgate_tests::{Answer, Host, RedisServer, Service, User, impostor};
 use serde_json::{Value, json};
 
 /// What a back end changes in the answers.
@@ -16,6 +17,9 @@ struct Expected {
     connection: &'static [&'static str],
     /// `source` of a valid session.
     sources: &'static [&'static str],
+    /// `propagated.redis` of an event; none where it depends on whether there was
+    /// anything to write.
+    propagated: Option<bool>,
 }
 
 const EMBEDDED: Expected = Expected {
@@ -23,6 +27,7 @@ const EMBEDDED: Expected = Expected {
     dependency: "not_configured",
     connection: &["ok"],
     sources: &["redis"],
+    propagated: Some(true),
 };
 const REDIS: Expected = Expected {
     dependency: "connected",
@@ -33,6 +38,12 @@ const AWAY: Expected = Expected {
     dependency: "disconnected",
     connection: &["error", "unavailable"],
     sources: &["jwt", "fallback"],
+    propagated: Some(false),
+};
+/// It is read, but takes no writes.
+const NO_WRITES: Expected = Expected {
+    propagated: None,
+    ..AWAY
 };
 
 /// Waits until the host knows the state of its store and, if that is well, until
@@ -275,7 +286,9 @@ async fn coordinator(host: &Host, expected: &Expected, user: &User, token: &str)
             (&json!(true), &json!(kind))
         );
         is_degraded(&body, expected);
-        assert_eq!(body["propagated"]["redis"], !expected.degraded, "{body}");
+        if let Some(propagated) = expected.propagated {
+            assert_eq!(body["propagated"]["redis"], propagated, "{body}");
+        }
     }
     let call = host.get(Service::Coordinator, "/api/v1/health/integration");
     let body = call.send().await.expect(200).json();
@@ -415,6 +428,85 @@ async fn every_endpoint_while_redis_hangs() {
     settled(&host, &AWAY).await;
     walk(&host, &AWAY, &User::new(14)).await;
     redis.resume();
+    settled(&host, &REDIS).await;
+    walk(&host, &REDIS, &User::new(15)).await;
+}
+
+#[tokio::test]
+async fn every_endpoint_while_redis_takes_no_writes() {
+    let redis = RedisServer::start_with("maxmemory-policy noeviction").await;
+    let host = Host::builder().redis(&redis).start().await;
+    for (round, (begin, end)) in (0..).zip([
+        (
+            &["CONFIG", "SET", "maxmemory", "1"][..],
+            &["CONFIG", "SET", "maxmemory", "0"][..],
+        ),
+        (
+            &["REPLICAOF", "127.0.0.1", "1"],
+            &["REPLICAOF", "NO", "ONE"],
+        ),
+    ]) {
+        settled(&host, &REDIS).await;
+        let _: String = redis.run(begin).await;
+        // The first write learns it.
+        let call = host.post(Service::Session, "/api/v1/session/validate");
+        let token = host.tokens.access(&User::new(50 + round));
+        call.bearer(&token).send().await.expect(200);
+        settled(&host, &NO_WRITES).await;
+        walk(&host, &NO_WRITES, &User::new(100 + round)).await;
+        let _: String = redis.run(end).await;
+        settled(&host, &REDIS).await;
+        walk(&host, &REDIS, &User::new(200 + round)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_with_something_else_in_the_place_of_redis() {
+    for answer in impostor::ANSWERS {
+        let (url, _) = impostor::start(answer).await;
+        let host = Host::builder().env("REDIS_URL", url).start().await;
+        settled(&host, &AWAY).await;
+        walk(&host, &AWAY, &User::new(14)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_with_and_without_trust_in_the_certificate() {
+    let redis = TlsRedis::start().await;
+    let ca = redis.ca_file().display().to_string();
+    let builder = || Host::builder().env("REDIS_URL", redis.url());
+    let host = builder().env("REDIS_CA_FILE", &ca).start().await;
+    settled(&host, &REDIS).await;
+    walk(&host, &REDIS, &User::new(14)).await;
+    let host = builder().start().await;
+    settled(&host, &AWAY).await;
+    walk(&host, &AWAY, &User::new(15)).await;
+}
+
+#[tokio::test]
+async fn every_endpoint_on_a_cluster_and_after_the_loss_of_all_of_it() {
+    let mut cluster = RedisCluster::start().await;
+    let host = Host::builder()
+        .env("REDIS_URL", cluster.url())
+        .start()
+        .await;
+    settled(&host, &REDIS).await;
+    walk(&host, &REDIS, &User::new(14)).await;
+    for node in &mut cluster.nodes {
+        node.kill();
+    }
+    settled(&host, &AWAY).await;
+    walk(&host, &AWAY, &User::new(15)).await;
+}
+
+#[tokio::test]
+async fn every_endpoint_before_and_after_a_failover() {
+    let mut redis = RedisSentinels::start().await;
+    let host = Host::builder().env("REDIS_URL", redis.url()).start().await;
+    settled(&host, &REDIS).await;
+    walk(&host, &REDIS, &User::new(14)).await;
+    redis.servers[0].kill();
+    settled(&host, &AWAY).await;
     settled(&host, &REDIS).await;
     walk(&host, &REDIS, &User::new(15)).await;
 }

@@ -35,10 +35,10 @@ Parts:
   refresh    one refresh token used many times at once on three hosts
   bounds     memory over very many distinct users, addresses and tokens
   commands   commands of Redis in a check
-All of them run if none is named. Two more run only by their names, for hosts that
-take the URLs of sentinels and of a cluster:
   failover   the master is killed and the sentinels choose its replica
-  slots      slots of a cluster move from one node to another"
+  slots      slots of a cluster move from one node to another
+All of them run if none is named. One more runs only alone:
+  attacks    counts what the tests of attacks try"
 )]
 struct Arguments {
     /// Parts to run

@@ -217,8 +217,15 @@ impl Bench {
         report.figure("warnings about Redis in the log", lines);
         print_windows(report, &self.window, during, &after.window);
         self.print_made(report, &during.made, after);
-        let seen = format!("{} of {EARLY}", after.early);
-        report.figure("older emergency sessions in Redis after", seen);
+        let (what, seen) = (
+            "older emergency sessions in Redis after",
+            format!("{} of {EARLY}", after.early),
+        );
+        if self.kind.is_outage() {
+            report.claim(what, after.early == EARLY as usize, seen);
+        } else {
+            report.figure(what, seen);
+        }
     }
 
     fn print_made(&self, report: &mut Report, made: &Made, after: &After) {
@@ -246,8 +253,7 @@ impl Bench {
         report.claim("emergency sessions made meanwhile hold", holds, seen);
         let (holds, seen) = of(found.validated, validated);
         report.claim("sessions validated meanwhile are valid", holds, seen);
-        // A host that had to be started anew has forgotten what waited for Redis.
-        if self.kind.is_outage() && after.recovered {
+        if self.kind.is_outage() {
             let (holds, seen) = of(found.emergency + found.copies, created + validated);
             report.claim("emergency sessions are carried to Redis", holds, seen);
             let (holds, seen) = of(found.logins, logins);
