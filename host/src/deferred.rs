@@ -117,6 +117,11 @@ impl Deferred {
         }
     }
 
+    /// True if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Makes what waits. A host that is killed in the middle makes some of it again.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ pub const MAX_RECORDS: usize = 1000;
 const COPY_PERIOD: u64 = 60;
 /// Copies that may be under way; more are left out, the next request brings one.
 const MAX_COPIES: usize = 64;
+/// Locks that users share.
+const USER_LOCKS: usize = 64;
 /// User -> the record as JSON.
 const RECORDS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("fallback");
 
@@ -88,6 +90,9 @@ pub struct Emergency {
     shelf: Mutex<Shelf>,
     /// One change at a time, so that file and memory agree.
     changes: tokio::sync::Mutex<()>,
+    /// One change of a user at a time, so that the shared store agrees, too. Taken before
+    /// `changes`; users share them.
+    users: [tokio::sync::Mutex<()>; USER_LOCKS],
     copies: Arc<tokio::sync::Semaphore>,
     counts: Counts,
     /// The shared store failed a record, and has not taken one since.
@@ -137,6 +142,7 @@ impl Emergency {
                 ..Shelf::default()
             }),
             changes: tokio::sync::Mutex::new(()),
+            users: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             copies: Arc::new(tokio::sync::Semaphore::new(MAX_COPIES)),
             counts: Counts::default(),
             away: AtomicBool::new(false),
@@ -150,6 +156,7 @@ impl Emergency {
     pub async fn create(&self, draft: Draft, store: &dyn Store) -> Result<Created, Fault> {
         let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let record = draft.record(sha256_hex(token.as_bytes()), self.clock.millis())?;
+        let _user = self.of_user(record.user_id).lock().await;
         let guard = self.changes.lock().await;
         let replaced = self.live(record.user_id).is_some();
         self.write(record.clone()).await?;
@@ -205,6 +212,7 @@ impl Emergency {
 
     /// Of a live record the creation, the end, the session and both tokens stay.
     async fn merge(&self, copy: Record, store: &dyn Store) -> Result<(), FileError> {
+        let _user = self.of_user(copy.user_id).lock().await;
         let guard = self.changes.lock().await;
         let record = match self.live(copy.user_id) {
             Some(live) => Record {
@@ -226,6 +234,7 @@ impl Emergency {
 
     /// The live record of a user, here or, if that is newer, in the shared store.
     pub async fn find(&self, user_id: u32, store: &dyn Store) -> Option<Record> {
+        let _user = self.of_user(user_id).lock().await;
         let here = self.live(user_id);
         let there = self.there(user_id, store).await;
         let newer = there.filter(|there| {
@@ -273,6 +282,7 @@ impl Emergency {
         if !record::format(token_format) {
             return Err(InvalidDraft.into());
         }
+        let _user = self.of_user(user_id).lock().await;
         let guard = self.changes.lock().await;
         let Some(mut record) = self.live(user_id) else {
             return Ok(false);
@@ -297,7 +307,7 @@ impl Emergency {
         session_id: Option<&str>,
         store: &dyn Store,
     ) -> Result<bool, FileError> {
-        let guard = self.changes.lock().await;
+        let _user = self.of_user(user_id).lock().await;
         let other = |record: &Record| session_id.is_some_and(|id| id != record.session_id);
         if self.live(user_id).is_some_and(|record| other(&record)) {
             return Ok(false);
@@ -316,8 +326,8 @@ impl Emergency {
             let at = millis.to_string().into_bytes();
             self.journal.put(removed_key(user_id), at, ends).await?;
         }
+        let _guard = self.changes.lock().await;
         self.drop_records(vec![user_id]).await?;
-        drop(guard);
         Ok(true)
     }
 
@@ -350,6 +360,14 @@ impl Emergency {
         }
         drop(guard);
         Ok(())
+    }
+
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "the rest of a division is below it"
+    )]
+    fn of_user(&self, user_id: u32) -> &tokio::sync::Mutex<()> {
+        &self.users[user_id as usize % USER_LOCKS]
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {

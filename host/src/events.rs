@@ -159,6 +159,8 @@ pub struct Events {
     waiting: Backlog,
     /// A hint could not be sent: the others must read everything again.
     owed: AtomicBool,
+    /// The store refuses events for good, which was said.
+    refused: AtomicBool,
     /// One sender of waiting events at a time.
     sending: tokio::sync::Mutex<()>,
 }
@@ -175,6 +177,7 @@ impl Events {
             seq: AtomicU64::new(0),
             waiting: Backlog::open(file, "events", MAX_WAITING).await?,
             owed: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             sending: tokio::sync::Mutex::default(),
         })
     }
@@ -220,10 +223,10 @@ impl Events {
 
     async fn hint(&self, store: &dyn Store, hint: &Hint<'_>) {
         let payload = self.wire(&new_id(), self.clock.now(), hint);
-        match store.announce(CHANNEL, STREAM, &payload).await {
+        match self.announce(store, &payload).await {
             Err(store::Error::Unavailable) => self.owe(),
             // What the store refuses for good it would refuse again.
-            Err(error) => refused(error),
+            Err(error) => self.refused(error),
             Ok(()) => {}
         }
     }
@@ -249,14 +252,31 @@ impl Events {
         // They stay in their places meanwhile, so that later ones wait behind them.
         while let Some((number, payload)) = self.waiting.after(sent.last().copied()) {
             let payload = String::from_utf8_lossy(&payload);
-            match store.announce(CHANNEL, STREAM, &payload).await {
+            match self.announce(store, &payload).await {
                 Ok(()) => {}
                 Err(store::Error::Unavailable) => break,
-                Err(error) => refused(error),
+                Err(error) => self.refused(error),
             }
             sent.push(number);
         }
         self.waiting.remove(sent).await;
+    }
+
+    async fn announce(&self, store: &dyn Store, payload: &str) -> store::Result<()> {
+        let outcome = store.announce(CHANNEL, STREAM, payload).await;
+        if outcome.is_ok() {
+            self.refused.store(false, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// The store is there and will never take it: trying again would only send it again
+    /// and again. Reported once.
+    fn refused(&self, error: store::Error) {
+        metrics::counter!("lockgate_events_dropped_total").increment(1);
+        if !self.refused.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "events do not reach all hosts: the store refuses them");
+        }
     }
 
     /// Number of events that wait.
@@ -266,11 +286,11 @@ impl Events {
 
     async fn send_or_keep(&self, store: &dyn Store, payload: String) -> bool {
         if self.waiting() == 0 {
-            match store.announce(CHANNEL, STREAM, &payload).await {
+            match self.announce(store, &payload).await {
                 Ok(()) => return true,
                 Err(store::Error::Unavailable) => {}
                 Err(error) => {
-                    refused(error);
+                    self.refused(error);
                     return false;
                 }
             }
@@ -281,13 +301,6 @@ impl Events {
         }
         false
     }
-}
-
-/// The store is there and will never take it: trying again would only send it
-/// again and again.
-fn refused(error: store::Error) {
-    metrics::counter!("lockgate_events_dropped_total").increment(1);
-    tracing::error!(%error, "an event was dropped: the store refuses {STREAM}");
 }
 
 fn new_id() -> String {

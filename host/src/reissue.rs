@@ -267,6 +267,9 @@ impl Reissue<'_> {
         candidate: &Rotation,
         degraded: bool,
     ) -> Result<Tokens, Refusal> {
+        if !record.plausible(claims, candidate, self.now) {
+            return Err(Refusal::Unavailable);
+        }
         let theft = || Refusal::Reused {
             user_id: record.user_id,
             session_id: record.session_id.clone(),
@@ -280,19 +283,30 @@ impl Reissue<'_> {
         let tokens = self.sign(record, true, degraded)?;
         // The grace is for the direct parent only: once the successor was used, its
         // parent is of no use to anybody honest.
-        if let Some(refresh) = &tokens.refresh {
-            let next = record_key(&sha256_hex(refresh.as_bytes()));
-            let used = self.kept(&next)?.is_some()
-                || self
-                    .store
-                    .get(&next)
-                    .await
-                    .is_ok_and(|value| value.is_some());
-            if used {
-                return Err(theft());
-            }
+        if self.used(&tokens).await? {
+            return Err(theft());
+        }
+        // From now on somebody has these tokens.
+        let unsettled = unsettled_key(&claims.token_sha256);
+        if let Ok(Some(_)) = self.journal.get(&unsettled, self.now) {
+            self.journal
+                .remove(unsettled)
+                .await
+                .map_err(|_| Refusal::Unavailable)?;
         }
         Ok(tokens)
+    }
+
+    /// True if the refresh token among these was replaced itself.
+    async fn used(&self, tokens: &Tokens) -> Result<bool, Refusal> {
+        let Some(refresh) = &tokens.refresh else {
+            return Ok(false);
+        };
+        let key = record_key(&sha256_hex(refresh.as_bytes()));
+        if self.kept(&key)?.is_some() {
+            return Ok(true);
+        }
+        Ok(matches!(self.store.get(&key).await, Ok(Some(_))))
     }
 
     /// If the record is one of ours whose writing was never confirmed, nobody was
@@ -306,6 +320,11 @@ impl Reissue<'_> {
         let unsettled = unsettled_key(&claims.token_sha256);
         let noted = self.journal.get(&unsettled, self.now).ok().flatten()?;
         if noted != record.jti.as_bytes() {
+            return None;
+        }
+        // Another host may have given them to somebody who went on with them.
+        let given = self.sign(record, true, false).ok()?;
+        if self.used(&given).await.ok()? {
             return None;
         }
         let key = record_key(&claims.token_sha256);
@@ -368,26 +387,6 @@ impl Reissue<'_> {
             session_id: record.session_id.clone(),
             degraded,
         })
-    }
-}
-
-impl Rotation {
-    fn claims(&self, token_use: &'static str, jti: &str, life: u64) -> Issued {
-        Issued {
-            sub: self.user_id.to_string(),
-            email: self.email.clone(),
-            id: self.user_id,
-            role: self.role.clone(),
-            session_id: self.session_id.clone(),
-            device_id: self.device_id.clone(),
-            tfa_verified: self.tfa_verified,
-            exp: self.iat.saturating_add(life),
-            iat: self.iat,
-            nbf: self.iat,
-            token_use,
-            jti: jti.to_owned(),
-            auth_time: self.auth_time,
-        }
     }
 }
 

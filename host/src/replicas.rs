@@ -19,7 +19,7 @@ use crate::revocation::Revocations;
 use crate::shared::SharedStore;
 use crate::sockets::Sockets;
 use crate::store;
-use crate::store::redis::{Cursor, Place};
+use crate::store::redis::{Cursor, Link, Place};
 
 mod apply;
 mod hints;
@@ -40,6 +40,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const BEAT: Duration = Duration::from_millis(250);
 /// How often the stream is looked at, although the link lives.
 const LOOK: Duration = Duration::from_secs(1);
+/// Without the right to listen it is tried again after this time.
+const UNLINKED: Duration = Duration::from_secs(60);
 /// Everything is read again this often, whatever was heard.
 const REREAD: Duration = Duration::from_secs(600);
 
@@ -129,22 +131,32 @@ impl Replicas<'_> {
             Some(key) => cache.forget(key),
             None => cache.forget_all(),
         };
-        let linked = redis.listen(CHANNEL, sender, &hints::CACHED, changed).await;
-        let Ok(mut link) = linked else {
-            return;
+        let open = sender.clone();
+        let linked = redis.listen(CHANNEL, open, &hints::CACHED, changed).await;
+        let mut link = match linked {
+            Ok(link) => Some(link),
+            // Without the right to listen the stream says the same, a moment later.
+            Err(store::Error::Denied) => None,
+            Err(_) => return,
         };
         // From now on nothing is missed; what came before is read now.
-        if link.tracks() {
+        if let Some(link) = link.as_ref().filter(|link| link.tracks()) {
             self.shared.cache().open(link.flag());
         }
         if self.find_place(progress).await.is_err() {
             return;
         }
-        metrics::gauge!("lockgate_replica_link").set(1.0);
-        tracing::info!("following the other hosts");
+        if link.is_some() {
+            metrics::gauge!("lockgate_replica_link").set(1.0);
+            tracing::info!("following the other hosts");
+        }
+        let until = Instant::now() + UNLINKED;
         let (mut beats, mut looks) = (every(BEAT), every(LOOK));
         let mut batch = Vec::with_capacity(BATCH);
-        while link.alive() {
+        while link
+            .as_ref()
+            .map_or_else(|| Instant::now() < until, Link::alive)
+        {
             let done = tokio::select! {
                 biased;
                 count = heard.recv_many(&mut batch, BATCH) => {
@@ -154,7 +166,9 @@ impl Replicas<'_> {
                     self.hear(progress, std::mem::take(&mut batch)).await
                 }
                 _ = beats.tick() => {
-                    if !link.beat().await {
+                    if let Some(link) = &mut link
+                        && !link.beat().await
+                    {
                         break;
                     }
                     Ok(())
@@ -168,12 +182,17 @@ impl Replicas<'_> {
                 break;
             }
         }
-        tracing::info!("the link to the other hosts is lost");
+        if link.is_some() {
+            tracing::info!("the link to the other hosts is lost");
+        }
+        drop(sender);
     }
 
     /// Begins at the last event that is known if it is still there or the stream goes
     /// back to before it; else everything has to be read.
     async fn find_place(&self, progress: &mut Progress) -> store::Result<()> {
+        // What was heard and could not be read is read now.
+        progress.seen = Seen::default();
         self.notice_loss(progress).await?;
         let oldest = self.shared.redis().oldest_event(STREAM).await?;
         match (progress.last, oldest) {

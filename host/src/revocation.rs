@@ -2,6 +2,9 @@
 //! it is answered and in the shared store as soon as that can be reached; each of
 //! the two alone is enough to refuse. It decides who is revoked, not what follows.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::Value;
 
 use crate::clock::Clock;
@@ -50,6 +53,8 @@ pub struct Verdict {
 pub struct Revocations {
     journal: Journal,
     clock: Clock,
+    /// The store has missed a revocation.
+    missed: Arc<AtomicBool>,
 }
 
 fn token_key(token_sha256: &str) -> String {
@@ -139,7 +144,11 @@ fn seconds(until: u64, now: u64) -> u32 {
 impl Revocations {
     /// The lists over a journal.
     pub fn new(journal: Journal, clock: Clock) -> Revocations {
-        Revocations { journal, clock }
+        Revocations {
+            journal,
+            clock,
+            missed: Arc::default(),
+        }
     }
 
     /// Looks a token up in the journal and, in one round trip, in the store.
@@ -172,6 +181,7 @@ impl Revocations {
             if let Some(value) = there
                 && position < 3
                 && (here.is_none() || later(value))
+                && Revoked::read(key, value).is_some()
             {
                 self.learn(key.clone(), value.to_vec(), now);
             }
@@ -254,6 +264,7 @@ impl Revocations {
         self.journal.put(key.clone(), b"1".to_vec(), ends).await?;
         let ttl = seconds(ends, self.clock.now());
         let stored = store.set(&key, b"1", ttl, Condition::Always).await.is_ok();
+        self.missed.fetch_or(!stored, Ordering::SeqCst);
         if stored {
             // Caches of other servers; they end by themselves if this fails.
             let _ = store.delete(caches).await;
@@ -282,10 +293,16 @@ impl Revocations {
         let stored = raise(&key, cut_off, seconds(ends, self.clock.now()), store)
             .await
             .is_ok();
+        self.missed.fetch_or(!stored, Ordering::SeqCst);
         if stored {
             let _ = store.delete(&[format!("user_auth:{user_id}")]).await;
         }
         Ok(stored)
+    }
+
+    /// True if the store has missed a revocation since this was asked last.
+    pub fn take_missed(&self) -> bool {
+        self.missed.swap(false, Ordering::SeqCst)
     }
 
     /// Writes to the store what it should have and has not: after an outage or an

@@ -231,6 +231,11 @@ impl State {
         &self.events
     }
 
+    /// True while changes of logins wait for Redis: later ones have to wait behind them.
+    pub fn defers(&self) -> bool {
+        self.redis().is_some() && !self.deferred.is_empty()
+    }
+
     /// Keeps a change of a login that Redis has just missed, to be made when it is
     /// back; on the disk when this returns. Without Redis there is nothing that could be
     /// back.

@@ -330,8 +330,8 @@ async fn what_is_not_true_is_not_believed() {
     assert_eq!(metric(&two, LINK).await, 1.0);
 }
 
-/// A stream that holds something else, or a user without the right to listen: the hosts
-/// work on, and what is asked of Redis still counts.
+/// A user without the right to listen: the hosts work on, what is asked of Redis counts,
+/// and the stream tells the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_events_redis_is_asked() {
     let redis = RedisServer::start().await;
@@ -349,4 +349,9 @@ async fn without_events_redis_is_asked() {
     assert_eq!(metric(&two, LINK).await, 0.0);
     logout(&one, &token).await;
     refused(&two, &token, "token_revoked").await;
+    // Not because it was asked: this host has never seen this token.
+    let unseen = one.tokens.access(&User::new(15));
+    let before = metric(&two, LEARNT).await;
+    logout(&one, &unseen).await;
+    learnt(&two, before, 1.0).await;
 }

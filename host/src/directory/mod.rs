@@ -230,12 +230,14 @@ impl Directory {
             Word::Disabled => now,
             _ => now.saturating_sub(FRESH - HEARD),
         };
+        // It does not take the token, so it says nothing of a user who has a table.
+        let degraded = word == Word::Nothing;
         match Sighting::heard(word, at) {
             Some(seen) => {
                 self.remember(user_id, &seen);
                 Answer::sure(self.judge(key, Some(seen)).await)
             }
-            None => Answer::sure(known),
+            None => Answer { known, degraded },
         }
     }
 
@@ -245,7 +247,7 @@ impl Directory {
         if cached
             .sighting
             .as_ref()
-            .is_some_and(|there| there == seen || there.at > seen.at)
+            .is_some_and(|there| there == seen || there.at > seen.at && !self.ahead(there))
         {
             return;
         }
@@ -272,8 +274,13 @@ impl Directory {
     /// The later one of what the shared cache and this host's memory hold; "disabled" of
     /// two that are equally late.
     fn newest(&self, user_id: u32, shared: Option<Sighting>) -> Option<Sighting> {
-        let ahead = self.clock.now().saturating_add(SKEW);
-        let shared = shared.filter(|seen| seen.is_disabled() || seen.at <= ahead);
+        // Of a clock that is far ahead only a refusal counts, and any reading is later.
+        let shared = shared.filter(|seen| seen.is_disabled() || !self.ahead(seen));
+        let stale = self.clock.now().saturating_sub(FRESH + 1);
+        let shared = shared.map(|seen| match self.ahead(&seen) {
+            true => Sighting { at: stale, ..seen },
+            false => seen,
+        });
         let here = self.memory.get(&user_id).filter(|seen| self.fresh(seen));
         match (here, shared) {
             (Some(here), Some(shared)) => {
@@ -294,8 +301,12 @@ impl Directory {
         }
     }
 
+    fn ahead(&self, seen: &Sighting) -> bool {
+        seen.at > self.clock.now().saturating_add(SKEW)
+    }
+
     fn fresh(&self, seen: &Sighting) -> bool {
-        self.clock.now().saturating_sub(seen.at) <= FRESH
+        !self.ahead(seen) && self.clock.now().saturating_sub(seen.at) <= FRESH
     }
 
     /// Weighs a sighting against the journal, and keeps the journal up to date.

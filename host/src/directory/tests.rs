@@ -179,3 +179,15 @@ async fn values_of_others_count_as_absent() {
     place.cache(text).await;
     assert_eq!(place.look().await, ada());
 }
+
+/// A clock that is far ahead, or somebody who writes to Redis: the refusal counts, but only
+/// until something real is known.
+#[tokio::test]
+async fn a_refusal_of_the_future_gives_way_to_any_reading() {
+    let place = place().await;
+    place.cache(&entry(false, NOW + 100_000)).await;
+    assert_eq!(place.look().await, Known::Disabled);
+    place.clock.set(NOW + 1);
+    place.cache(&entry(true, NOW + 1)).await;
+    assert_eq!(place.look().await, ada());
+}

@@ -16,6 +16,8 @@ impl Emergency {
             shelf.records.remove(&user_id);
             shelf.pending.remove(&user_id);
         }
+        // Until the shared store has it, nobody may take its absence there for a removal.
+        shelf.pending.insert(record.user_id);
         shelf.records.insert(record.user_id, record);
         Ok(())
     }

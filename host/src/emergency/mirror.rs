@@ -52,12 +52,14 @@ impl Emergency {
         }
         let waiting: Vec<u32> = self.shelf().pending.iter().copied().collect();
         for user_id in waiting {
+            let user = self.of_user(user_id).lock().await;
             let Some(record) = self.live(user_id) else {
                 self.shelf().pending.remove(&user_id);
                 continue;
             };
             let verdict = revocations.check(&subject(&record), store).await;
             if verdict.revoked {
+                drop(user);
                 if self
                     .remove(user_id, Some(&record.session_id), store)
                     .await
@@ -111,7 +113,7 @@ impl Emergency {
         let now = self.clock.now();
         let removed = self.journal.get(&removed_key(user_id), now).ok().flatten();
         let removed = removed.as_deref().and_then(millis);
-        (record.plausible(user_id)
+        (record.plausible(user_id, self.clock.millis())
             && record.live(now)
             && removed.is_none_or(|at| record.changed_at > at))
         .then_some(record)

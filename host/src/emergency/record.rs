@@ -147,9 +147,13 @@ impl Record {
     }
 
     /// Believes a record from outside only as far as its own rules go.
-    pub(super) fn plausible(&self, user_id: u32) -> bool {
+    pub(super) fn plausible(&self, user_id: u32, millis: u64) -> bool {
+        let ahead = (millis / 1_000).saturating_add(LEEWAY);
         self.user_id == user_id
+            && self.created_at <= ahead
+            && self.changed_at <= millis.saturating_add(LEEWAY * 1_000)
             && self.expires_at <= self.created_at.saturating_add(MAX_LIFE)
+            && self.email.len() <= MAX_EMAIL
             && matches!(self.role.as_str(), "admin" | "user")
             && format(&self.token_format)
             && lockgate_identity::usable_session_id(&self.session_id)

@@ -60,6 +60,16 @@ impl Context {
         Ok(())
     }
 
+    /// True if earlier changes of this service wait for Redis: a later one that was made
+    /// at once would be undone by them.
+    async fn behind(&self, change: impl FnOnce() -> Change) -> bool {
+        let waits = self.grants().revoke && self.state().defers();
+        if waits {
+            self.state().defer(change()).await;
+        }
+        waits
+    }
+
     /// A service that ends logins must not leave half of one behind: what Redis misses
     /// of its changes is made when Redis is back.
     async fn or_later<T>(
@@ -86,6 +96,15 @@ macro_rules! allow {
     ($check:expr) => {
         if let Err(error) = $check {
             return Ok(Err(error));
+        }
+    };
+}
+
+/// Leaves the host function with a change that waits behind others.
+macro_rules! behind {
+    ($context:expr, $change:expr) => {
+        if $context.behind($change).await {
+            return Ok(Err(Error::Unavailable));
         }
     };
 }
@@ -126,6 +145,14 @@ impl Host for Context {
         allow!(self.writable(&key));
         allow!(self.fits(&value));
         let ttl = ttl.max(1);
+        if matches!(condition, Condition::IfAbsent) {
+            let change = || Change::Create {
+                key: key.clone(),
+                value: value.clone(),
+                ttl,
+            };
+            behind!(self, change);
+        }
         let stored = match condition {
             Condition::Always => store::Condition::Always,
             Condition::IfAbsent => store::Condition::IfAbsent,
@@ -167,6 +194,7 @@ impl Host for Context {
         for key in &keys {
             allow!(self.writable(key));
         }
+        behind!(self, || Change::Delete(keys.clone()));
         let done = self.store().delete(&keys).await;
         Ok(self.or_later(done, || Change::Delete(keys)).await)
     }
@@ -196,6 +224,12 @@ impl Host for Context {
         allow!(self.writable(&key));
         allow!(self.fits(member.as_bytes()));
         let ttl = ttl.max(1);
+        let change = || Change::Add {
+            key: key.clone(),
+            member: member.clone(),
+            ttl,
+        };
+        behind!(self, change);
         let done = self.store().set_add(&key, &member, ttl).await;
         Ok(self
             .or_later(done, || Change::Add { key, member, ttl })
@@ -205,6 +239,11 @@ impl Host for Context {
     async fn set_remove(&mut self, key: String, member: String) -> Answer<bool> {
         self.enter()?;
         allow!(self.writable(&key));
+        let change = || Change::Remove {
+            key: key.clone(),
+            member: member.clone(),
+        };
+        behind!(self, change);
         let done = self.store().set_remove(&key, &member).await;
         Ok(self.or_later(done, || Change::Remove { key, member }).await)
     }

@@ -1,8 +1,9 @@
 //! Rotation records where hosts share them and in the journal: their keys, and taking
-//! over those of other hosts. It decides nothing about tokens.
+//! over those of other hosts, and what is signed of one. It decides nothing about tokens.
 
-use super::Rotation;
+use super::{LEEWAY, Rotation};
 use crate::journal::{Entry, Journal};
+use crate::keys::{Claims, Issued};
 use crate::revocation::LOCAL_PREFIX;
 use crate::store::file::FileError;
 
@@ -34,4 +35,38 @@ pub(super) fn unsettled_key(token_sha256: &str) -> String {
 
 pub(super) fn parse(value: &[u8]) -> Option<Rotation> {
     serde_json::from_slice(value).ok()
+}
+
+impl Rotation {
+    /// Whoever can write to the shared store must not have tokens of his choice signed:
+    /// the record is one of the successor of this token, made at its rotation.
+    pub(super) fn plausible(&self, claims: &Claims, candidate: &Rotation, now: u64) -> bool {
+        let dated = claims.auth_time.is_some() || claims.issued_at.is_some();
+        let ahead = now.saturating_add(LEEWAY);
+        self.user_id == candidate.user_id
+            && self.session_id == candidate.session_id
+            && self.email.to_lowercase() == candidate.email.to_lowercase()
+            && self.iat == self.rotated_at
+            && self.iat <= ahead
+            && self.auth_time <= ahead
+            && (!dated || self.auth_time == candidate.auth_time)
+    }
+
+    pub(super) fn claims(&self, token_use: &'static str, jti: &str, life: u64) -> Issued {
+        Issued {
+            sub: self.user_id.to_string(),
+            email: self.email.clone(),
+            id: self.user_id,
+            role: self.role.clone(),
+            session_id: self.session_id.clone(),
+            device_id: self.device_id.clone(),
+            tfa_verified: self.tfa_verified,
+            exp: self.iat.saturating_add(life),
+            iat: self.iat,
+            nbf: self.iat,
+            token_use,
+            jti: jti.to_owned(),
+            auth_time: self.auth_time,
+        }
+    }
 }

@@ -407,3 +407,59 @@ async fn someone_elses_value_is_never_a_record() {
         .unwrap();
     assert_eq!(host.reissue(&old, &store).await, Err(Refusal::Unavailable));
 }
+
+/// Whoever can write to Redis and has one good token gets no token of another's, and ends
+/// nobody else's session.
+#[tokio::test]
+async fn a_record_that_is_none_of_this_token_is_not_signed() {
+    let clock = Clock::fixed(NOW);
+    let good = json!({"jti": "1", "access_jti": "2", "iat": NOW, "user_id": 42,
+        "email": "ada@example.org", "role": "user", "session_id": "s-7", "device_id": "d-1",
+        "tfa_verified": true, "auth_time": NOW - 10, "rotated_at": NOW});
+    let with = |name: &str, value: Value| {
+        let mut record = good.clone();
+        record[name] = value;
+        record
+    };
+    let mut late = with("iat", json!(NOW + 1_000_000));
+    late["rotated_at"] = json!(NOW + 1_000_000);
+    let mut old = with("user_id", json!(1));
+    old["iat"] = json!(NOW - 1_000);
+    old["rotated_at"] = json!(NOW - 1_000);
+    for (record, right) in [
+        (good.clone(), true),
+        (with("user_id", json!(1)), false),
+        (with("session_id", json!("s-8")), false),
+        (with("email", json!("eve@example.org")), false),
+        (with("auth_time", json!(NOW)), false),
+        (with("iat", json!(NOW + 5)), false),
+        (late, false),
+        (old, false),
+    ] {
+        let (host, (_folder, store)) = (host(&clock).await, shared(&clock).await);
+        let old = token(&login());
+        let key = record_key(&sha256_hex(old.as_bytes()));
+        let value = record.to_string();
+        let set = store.set(&key, value.as_bytes(), 60, Condition::Always);
+        set.await.unwrap();
+        let outcome = host.reissue(&old, &store).await;
+        match right {
+            true => assert_eq!(outcome.unwrap().user_id, 42),
+            false => assert_eq!(outcome, Err(Refusal::Unavailable), "{record}"),
+        }
+    }
+}
+
+/// A write that happened without an answer, and a retry that was given its tokens: from
+/// then on a late use is theft.
+#[tokio::test]
+async fn what_was_given_after_all_is_settled() {
+    let clock = Clock::fixed(NOW);
+    let (host, (_folder, store)) = (host(&clock).await, shared(&clock).await);
+    let old = token(&login());
+    host.reissue(&old, &Mute(store.clone())).await.unwrap();
+    let given = host.reissue(&old, &store).await.unwrap();
+    assert!(given.refresh.is_some());
+    clock.set(NOW + 1000);
+    assert_eq!(host.reissue(&old, &store).await, theft());
+}

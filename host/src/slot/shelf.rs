@@ -167,6 +167,8 @@ impl Shelf {
 
     /// Keeps a revision that has answered, in place of the oldest. Blocks on the disk.
     pub(super) fn keep(&self, digest: &str, file: &Artifact) {
+        // Not before the files are named, or another one's saving would remove them.
+        let _one_at_a_time = self.one_at_a_time();
         let written = self.make().and_then(|()| {
             if let Some(signature) = &file.signature {
                 self.write(&self.signature(digest), signature)?;
@@ -182,13 +184,21 @@ impl Shelf {
             known.good.insert(0, digest.to_owned());
             known.prune();
         }
-        self.save();
+        self.write_known();
     }
 
     /// Writes what is known, and removes the files of revisions that are not kept any
     /// more. Blocks on the disk.
     pub(super) fn save(&self) {
-        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.one_at_a_time();
+        self.write_known();
+    }
+
+    fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_known(&self) {
         let known = self.known().clone();
         let written = self.make().and_then(|()| {
             let text = serde_json::to_vec_pretty(&known)?;
@@ -279,6 +289,22 @@ mod tests {
 
     fn keep(shelf: &Shelf, bytes: &'static [u8]) {
         shelf.keep(&revision::digest(bytes), &file(bytes, None));
+    }
+
+    #[test]
+    fn what_is_kept_while_another_one_is_saved_stays() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().unwrap();
+            let shelf = Shelf::open(folder.path().to_owned());
+            std::thread::scope(|scope| {
+                for bytes in [&b"1"[..], b"2", b"3"] {
+                    let shelf = &shelf;
+                    scope.spawn(move || keep(shelf, bytes));
+                }
+                scope.spawn(|| shelf.save());
+            });
+            assert_eq!(kept(&shelf).len(), 3);
+        }
     }
 
     #[test]

@@ -50,8 +50,15 @@ impl State {
                     return;
                 };
                 let before = redis.connected();
-                if redis.ping().await && !before {
+                if !redis.ping().await {
+                    return;
+                }
+                if !before {
                     warn_of_eviction(redis).await;
+                }
+                // A write that Redis missed does not wait for the next regular repair.
+                let missed = state.revocations.take_missed() || !state.deferred.is_empty();
+                if !before || missed {
                     state.repair().await;
                 }
             }
@@ -73,6 +80,8 @@ impl State {
         match restored {
             Ok(restored) => self.announce(&restored).await,
             Err(error) => {
+                // What was written before the failure was not announced.
+                self.events.owe();
                 tracing::warn!(%error, "not everything could be carried over to redis");
                 return;
             }

@@ -161,7 +161,7 @@ impl Health {
 }
 
 /// What the server called its refusal; of several commands the first refusal counts.
-fn code(error: &RedisError) -> Option<String> {
+pub(super) fn code(error: &RedisError) -> Option<String> {
     if let Some(code) = error.code() {
         return Some(code.to_owned());
     }

@@ -10,7 +10,7 @@ use ::redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::mpsc;
 
 use super::Redis;
-use super::health::describe;
+use super::health::{code, describe};
 use crate::store::{Error, Result};
 
 /// A live subscription; dropping it ends it.
@@ -30,7 +30,8 @@ impl Redis {
     /// A cluster, and a server that refuses, do not tell of those: see [`Link::tracks`].
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if there is no connection or no right to the channel.
+    /// [`Error::Denied`] without the right to the channel, [`Error::Unavailable`] without
+    /// a connection.
     pub async fn listen(
         &self,
         channel: &str,
@@ -72,7 +73,10 @@ impl Redis {
                 // Whether Redis can be used is said by its commands.
                 self.health.denied(&error);
                 tracing::debug!(fault = describe(&error), "redis: no subscription");
-                Err(Error::Unavailable)
+                Err(match code(&error).as_deref() {
+                    Some("NOPERM") => Error::Denied,
+                    _ => Error::Unavailable,
+                })
             }
         }
     }
