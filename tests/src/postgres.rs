@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::host::signal;
+use crate::host::{signal, try_signal};
 use crate::ports::Ports;
 
 /// The host's user: it may read the columns that it needs and no others.
@@ -234,9 +234,7 @@ impl Postgres {
     /// Ends it at once; later connections are refused.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            for pid in family(child.id()) {
-                signal(pid, "CONT");
-            }
+            signal_family(child.id(), "CONT");
             // Immediate shutdown: it ends its own processes.
             signal(child.id(), "QUIT");
             let _ = child.wait();
@@ -245,16 +243,12 @@ impl Postgres {
 
     /// SIGSTOP for all its processes: connections stay open, nothing is answered.
     pub fn pause(&self) {
-        for pid in family(self.child.as_ref().expect("Postgres runs").id()) {
-            signal(pid, "STOP");
-        }
+        signal_family(self.child.as_ref().expect("Postgres runs").id(), "STOP");
     }
 
     /// Ends [`Postgres::pause`].
     pub fn resume(&self) {
-        for pid in family(self.child.as_ref().expect("Postgres runs").id()) {
-            signal(pid, "CONT");
-        }
+        signal_family(self.child.as_ref().expect("Postgres runs").id(), "CONT");
     }
 
     /// Runs statements as an administrator.
@@ -320,6 +314,14 @@ fn binary(name: &str) -> PathBuf {
     match newest {
         Some(version) => PathBuf::from(format!("/usr/lib/postgresql/{version}/bin/{name}")),
         None => PathBuf::from(name),
+    }
+}
+
+/// Signals a server and its processes, some of which may end meanwhile.
+fn signal_family(server: u32, name: &str) {
+    for pid in family(server) {
+        let there = try_signal(pid, name);
+        assert!(there || pid != server, "no signal {name} to {pid}");
     }
 }
 
