@@ -7,6 +7,7 @@
 
 pub mod attacks;
 pub mod browser;
+mod certificates;
 pub mod component;
 pub mod host;
 pub mod http;

@@ -7,10 +7,7 @@ use crate::wait::eventually;
 
 /// One value by its name and labels, as Prometheus writes them; 0 if it is not there.
 pub async fn metric(host: &Host, name: &str) -> f64 {
-    let text = host.admin("/metrics").send().await.expect(200).text();
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-        .map_or(0.0, |value| value.parse().expect("a number"))
+    Metrics::of(host).await.sum(name, &[])
 }
 
 /// Waits until a value is as wanted.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::certificates;
 use crate::host::{signal, try_signal};
 use crate::ports::Ports;
 
@@ -129,7 +130,10 @@ impl Postgres {
         match tls {
             Tls::Off => hba += "host all all 127.0.0.1/32 scram-sha-256\n",
             Tls::Demanded => {
-                self.make_certificates();
+                certificates::make(self.folder.path());
+                for name in ["server.pem", "server.key"] {
+                    give(&self.folder.path().join(name));
+                }
                 settings += &format!(
                     "ssl = on\nssl_cert_file = '{folder}/server.pem'\nssl_key_file = '{folder}/server.key'\n"
                 );
@@ -143,28 +147,6 @@ impl Postgres {
         };
         append("postgresql.conf", &settings);
         std::fs::write(self.data().join("pg_hba.conf"), hba).expect("write pg_hba.conf");
-    }
-
-    /// A CA (`ca.pem`), and a certificate of it that names `localhost` only.
-    fn make_certificates(&self) {
-        let script = "set -e\n\
-            new='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'\n\
-            openssl req -x509 $new -days 2 -subj /CN=test-ca -keyout ca.key -out ca.pem\n\
-            openssl req $new -subj /CN=test-db -keyout server.key -out server.csr\n\
-            printf 'subjectAltName=DNS:localhost' >names\n\
-            openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-                -extfile names -out server.pem\n\
-            chmod 600 server.key\n";
-        let done = unprivileged("sh")
-            .args(["-c", script])
-            .current_dir(self.folder.path())
-            .output()
-            .expect("run sh");
-        assert!(
-            done.status.success(),
-            "openssl: {}",
-            String::from_utf8_lossy(&done.stderr)
-        );
     }
 
     fn data(&self) -> PathBuf {

@@ -21,6 +21,17 @@ const TESTER: &str = "tester";
 const TESTER_PASSWORD: &str = "tester-password";
 const GUARD: Duration = Duration::from_secs(30);
 
+/// The line of a server's configuration that makes the host's user.
+pub(crate) fn acl_user() -> String {
+    format!("user {USER} on >{PASSWORD} ~* &* +@all -@admin -@dangerous\n")
+}
+
+/// User and password of the host for a URL.
+pub(crate) fn credentials() -> String {
+    let password = utf8_percent_encode(PASSWORD, NON_ALPHANUMERIC);
+    format!("{USER}:{password}")
+}
+
 /// A Redis server on a free port. Dropping it kills the process.
 #[derive(Debug)]
 pub struct RedisServer {
@@ -49,8 +60,9 @@ impl RedisServer {
             "bind 127.0.0.1\nport {port}\ndir {dir}\nsave \"\"\nappendonly yes\n\
              appendfsync no\nprotected-mode no\ntimeout 300\n\
              user default off\n\
-             user {USER} on >{PASSWORD} ~* &* +@all -@admin -@dangerous\n\
-             user {TESTER} on >{TESTER_PASSWORD} ~* &* +@all\n{lines}\n"
+             {}\
+             user {TESTER} on >{TESTER_PASSWORD} ~* &* +@all\n{lines}\n",
+            acl_user()
         );
         std::fs::write(folder.path().join("redis.conf"), text).expect("write redis.conf");
         std::fs::write(folder.path().join("password"), format!("{PASSWORD}\n"))
@@ -81,8 +93,7 @@ impl RedisServer {
 
     /// The same at another port, e.g. of a proxy.
     pub fn url_at(&self, port: u16) -> String {
-        let password = utf8_percent_encode(PASSWORD, NON_ALPHANUMERIC);
-        format!("redis://{USER}:{password}@127.0.0.1:{port}/0")
+        format!("redis://{}@127.0.0.1:{port}/0", credentials())
     }
 
     /// URL without credentials, as the compose file gives it.

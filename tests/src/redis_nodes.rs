@@ -5,18 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::TempDir;
 
+use crate::certificates;
 use crate::ports::Ports;
-use crate::redis::{PASSWORD, USER};
+use crate::redis::{acl_user, credentials};
 use crate::wait::eventually;
-
-/// User and password for a URL.
-pub fn credentials() -> String {
-    let password = utf8_percent_encode(PASSWORD, NON_ALPHANUMERIC);
-    format!("{USER}:{password}")
-}
 
 /// One server. Dropping it kills the process.
 #[derive(Debug)]
@@ -33,8 +27,7 @@ impl Node {
         let own = folder.join(port.to_string());
         std::fs::create_dir(&own).expect("make the folder of a server");
         let dir = own.display();
-        let user = format!("user {USER} on >{PASSWORD} ~* &* +@all -@admin -@dangerous\n");
-        let user = if sentinel { "" } else { user.as_str() };
+        let user = if sentinel { String::new() } else { acl_user() };
         let text =
             format!("port {port}\nbind 127.0.0.1\ndir {dir}\nprotected-mode no\n{user}{lines}\n");
         let conf = own.join("redis.conf");
@@ -267,7 +260,7 @@ impl TlsRedis {
     /// Makes the certificates and starts the server.
     pub async fn start() -> Self {
         let (folder, ports) = (folder(), Ports::take());
-        certificates(folder.path());
+        certificates::make(folder.path());
         let port = ports.at(0);
         let file = |name: &str| folder.path().join(name).display().to_string();
         let lines = format!(
@@ -308,28 +301,4 @@ impl TlsRedis {
         let port = self.node.port.to_string();
         cli(&[&["--tls", "--cacert", &ca, "-p", &port][..], words].concat())
     }
-}
-
-fn certificates(folder: &Path) {
-    let openssl = |arguments: &str| {
-        let output = Command::new("openssl")
-            .args(arguments.split_whitespace())
-            .current_dir(folder)
-            .output()
-            .expect("run openssl: is it installed?");
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "openssl {arguments}: {text}");
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    openssl(&format!(
-        "req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=test-ca"
-    ));
-    openssl(&format!(
-        "req {key} -keyout server.key -out server.csr -subj /CN=localhost"
-    ));
-    std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost\n").expect("write");
-    openssl(
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-         -extfile names -out server.pem",
-    );
 }

@@ -73,16 +73,5 @@ fn main() -> ExitCode {
     for part in parts {
         stress::run(part, &settings, &mut report);
     }
-    let mut good = report.end();
-    if let Some(file) = arguments.json
-        && let Err(error) = report.write(&file)
-    {
-        eprintln!("{}: {error}", file.display());
-        good = false;
-    }
-    if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    report.finish(arguments.json.as_deref())
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
@@ -89,7 +90,7 @@ impl Report {
     }
 
     /// The last line; true if every claim held.
-    pub fn end(&self) -> bool {
+    fn end(&self) -> bool {
         println!("\n{} passed, {} failed", self.passed, self.failed);
         self.failed == 0
     }
@@ -98,9 +99,26 @@ impl Report {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write(&self, file: &Path) -> std::io::Result<()> {
+    fn write(&self, file: &Path) -> std::io::Result<()> {
         let all = json!({"passed": self.passed, "failed": self.failed, "parts": self.all});
         std::fs::write(file, format!("{all:#}\n"))
+    }
+
+    /// Ends a program: counts what held, and writes all figures to a file, if one is
+    /// named. It fails if a claim did not hold or the file cannot be written.
+    pub fn finish(&self, json: Option<&Path>) -> ExitCode {
+        let mut good = self.end();
+        if let Some(file) = json
+            && let Err(error) = self.write(file)
+        {
+            eprintln!("{}: {error}", file.display());
+            good = false;
+        }
+        if good {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 
     fn keep(&mut self, list: &str, value: Value) {

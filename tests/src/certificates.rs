@@ -1,0 +1,30 @@
+//! Certificates for servers that the tests start, made by `openssl`.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Makes them in a folder: a CA (`ca.pem`), and a certificate of it (`server.pem`, with
+/// `server.key`) that names `localhost` only.
+pub(crate) fn make(folder: &Path) {
+    let openssl = |arguments: &str| {
+        let output = Command::new("openssl")
+            .args(arguments.split_whitespace())
+            .current_dir(folder)
+            .output()
+            .expect("run openssl: is it installed?");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "openssl {arguments}: {text}");
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    openssl(&format!(
+        "req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=test-ca"
+    ));
+    openssl(&format!(
+        "req {key} -keyout server.key -out server.csr -subj /CN=localhost"
+    ));
+    std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost\n").expect("write");
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+         -extfile names -out server.pem",
+    );
+}
