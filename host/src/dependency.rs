@@ -53,33 +53,51 @@ impl Dependency {
         health.connected && health.breaker.position() == Position::Closed
     }
 
+    /// The breaker as it is now.
+    pub fn breaker(&self) -> Breaker {
+        self.health().breaker.clone()
+    }
+
     /// It answered.
     pub fn succeeded(&self) {
-        let mut health = self.health();
-        let before = health.breaker.position();
-        health.breaker.success();
-        if before == Position::Open {
-            return;
-        }
-        health.connected = true;
-        if health.logged.take().is_some() {
+        if self.note_success() {
             tracing::info!(dependency = self.name, "reachable again");
         }
     }
 
     /// It did not, for this reason: words without addresses or credentials.
-    pub fn failed(&self, fault: String) {
-        let mut health = self.health();
-        health.breaker.failure(Instant::now());
-        health.connected = false;
-        if health.logged.as_deref() != Some(fault.as_str()) {
+    pub fn failed(&self, fault: &str) {
+        if self.note_failure(fault) {
             tracing::warn!(
                 dependency = self.name,
                 fault,
                 "not usable, running degraded"
             );
-            health.logged = Some(fault);
         }
+    }
+
+    /// [`Dependency::succeeded`] for those who log in their own words. True: say so.
+    pub fn note_success(&self) -> bool {
+        let mut health = self.health();
+        let before = health.breaker.position();
+        health.breaker.success();
+        if before == Position::Open {
+            return false;
+        }
+        health.connected = true;
+        health.logged.take().is_some()
+    }
+
+    /// [`Dependency::failed`] for those who log in their own words. True: say so.
+    pub fn note_failure(&self, fault: &str) -> bool {
+        let mut health = self.health();
+        health.breaker.failure(Instant::now());
+        health.connected = false;
+        let new = health.logged.as_deref() != Some(fault);
+        if new {
+            health.logged = Some(fault.to_owned());
+        }
+        new
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
@@ -97,15 +115,15 @@ mod tests {
         assert!(table.usable() && !table.connected());
         table.succeeded();
         assert!(table.connected());
-        table.failed("no connection".into());
+        table.failed("no connection");
         assert!(table.usable() && !table.connected());
         for _ in 1..Policy::TABLE.failures {
-            table.failed("no connection".into());
+            table.failed("no connection");
         }
         assert!(!table.usable() && !table.may_probe());
         tokio::time::advance(Policy::TABLE.rest).await;
         assert!(table.may_probe() && !table.usable());
-        table.failed("no connection".into());
+        table.failed("no connection");
         assert!(!table.may_probe());
         tokio::time::advance(Policy::TABLE.rest).await;
         assert!(table.may_probe());

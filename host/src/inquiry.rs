@@ -161,7 +161,7 @@ impl Inquiry {
             Ok(None) => "no connection".to_owned(),
             Err(_) => "no answer in time".to_owned(),
         };
-        self.dependency.failed(fault);
+        self.dependency.failed(&fault);
         Err(Away)
     }
 

@@ -124,6 +124,7 @@ impl Replicas<'_> {
 
     /// One link from its beginning to its loss.
     async fn stay_linked(&self, progress: &mut Progress) {
+        // The sender is kept: without a link the channel stays open all the same.
         let (sender, mut heard) = mpsc::channel(WAITING);
         let redis = self.shared.redis();
         let cache = Arc::clone(self.shared.cache());
@@ -131,9 +132,8 @@ impl Replicas<'_> {
             Some(key) => cache.forget(key),
             None => cache.forget_all(),
         };
-        let open = sender.clone();
-        let linked = redis.listen(CHANNEL, open, &hints::CACHED, changed).await;
-        let mut link = match linked {
+        let linked = redis.listen(CHANNEL, sender.clone(), &hints::CACHED, changed);
+        let mut link = match linked.await {
             Ok(link) => Some(link),
             // Without the right to listen the stream says the same, a moment later.
             Err(store::Error::Denied) => None,
@@ -185,7 +185,6 @@ impl Replicas<'_> {
         if link.is_some() {
             tracing::info!("the link to the other hosts is lost");
         }
-        drop(sender);
     }
 
     /// Begins at the last event that is known if it is still there or the stream goes

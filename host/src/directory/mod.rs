@@ -144,6 +144,12 @@ impl Directory {
         }
     }
 
+    /// Takes notice of what the shared cache was found to hold of a user.
+    pub async fn learn(&self, user_id: u32, value: &[u8]) {
+        let newest = self.newest(user_id, Sighting::parse(value));
+        self.judge(&format!("{PREFIX}{user_id}"), newest).await;
+    }
+
     /// Whether the last look at the users table succeeded; none without one.
     pub fn table_connected(&self) -> Option<bool> {
         self.sources.table.as_ref().map(Table::connected)

@@ -60,24 +60,21 @@ impl Context {
         Ok(())
     }
 
-    /// True if earlier changes of this service wait for Redis: a later one that was made
-    /// at once would be undone by them.
-    async fn behind(&self, change: impl FnOnce() -> Change) -> bool {
-        let waits = self.grants().revoke && self.state().defers();
-        if waits {
-            self.state().defer(change()).await;
-        }
-        waits
-    }
-
-    /// A service that ends logins must not leave half of one behind: what Redis misses
-    /// of its changes is made when Redis is back.
-    async fn or_later<T>(
+    /// Makes a change of the store. A service that ends logins must not leave half of one
+    /// behind: what Redis misses of its changes is made when Redis is back, and while
+    /// earlier ones wait, which would undo a later one, that waits behind them.
+    async fn now_or_later<T>(
         &self,
-        outcome: store::Result<T>,
+        now: impl Future<Output = store::Result<T>>,
         change: impl FnOnce() -> Change,
     ) -> Result<T, Error> {
-        if matches!(outcome, Err(store::Error::Unavailable)) && self.grants().revoke {
+        let keeps = self.grants().revoke;
+        let outcome = if keeps && self.state().defers() {
+            Err(store::Error::Unavailable)
+        } else {
+            now.await
+        };
+        if keeps && matches!(outcome, Err(store::Error::Unavailable)) {
             self.state().defer(change()).await;
         }
         outcome.map_err(Error::from)
@@ -96,15 +93,6 @@ macro_rules! allow {
     ($check:expr) => {
         if let Err(error) = $check {
             return Ok(Err(error));
-        }
-    };
-}
-
-/// Leaves the host function with a change that waits behind others.
-macro_rules! behind {
-    ($context:expr, $change:expr) => {
-        if $context.behind($change).await {
-            return Ok(Err(Error::Unavailable));
         }
     };
 }
@@ -145,25 +133,22 @@ impl Host for Context {
         allow!(self.writable(&key));
         allow!(self.fits(&value));
         let ttl = ttl.max(1);
-        if matches!(condition, Condition::IfAbsent) {
-            let change = || Change::Create {
-                key: key.clone(),
-                value: value.clone(),
-                ttl,
-            };
-            behind!(self, change);
-        }
         let stored = match condition {
             Condition::Always => store::Condition::Always,
             Condition::IfAbsent => store::Condition::IfAbsent,
         };
-        let done = self.store().set(&key, &value, ttl, stored).await;
+        let store = self.store();
+        let now = store.set(&key, &value, ttl, stored);
         Ok(match condition {
             // Later it could replace something newer.
-            Condition::Always => done.map_err(Error::from),
+            Condition::Always => now.await.map_err(Error::from),
             Condition::IfAbsent => {
-                self.or_later(done, || Change::Create { key, value, ttl })
-                    .await
+                let change = || Change::Create {
+                    key: key.clone(),
+                    value: value.clone(),
+                    ttl,
+                };
+                self.now_or_later(now, change).await
             }
         })
     }
@@ -194,9 +179,9 @@ impl Host for Context {
         for key in &keys {
             allow!(self.writable(key));
         }
-        behind!(self, || Change::Delete(keys.clone()));
-        let done = self.store().delete(&keys).await;
-        Ok(self.or_later(done, || Change::Delete(keys)).await)
+        let store = self.store();
+        let change = || Change::Delete(keys.clone());
+        Ok(self.now_or_later(store.delete(&keys), change).await)
     }
 
     async fn expire(&mut self, key: String, ttl: u32) -> Answer<bool> {
@@ -229,11 +214,9 @@ impl Host for Context {
             member: member.clone(),
             ttl,
         };
-        behind!(self, change);
-        let done = self.store().set_add(&key, &member, ttl).await;
-        Ok(self
-            .or_later(done, || Change::Add { key, member, ttl })
-            .await)
+        let store = self.store();
+        let now = store.set_add(&key, &member, ttl);
+        Ok(self.now_or_later(now, change).await)
     }
 
     async fn set_remove(&mut self, key: String, member: String) -> Answer<bool> {
@@ -243,9 +226,9 @@ impl Host for Context {
             key: key.clone(),
             member: member.clone(),
         };
-        behind!(self, change);
-        let done = self.store().set_remove(&key, &member).await;
-        Ok(self.or_later(done, || Change::Remove { key, member }).await)
+        let store = self.store();
+        let now = store.set_remove(&key, &member);
+        Ok(self.now_or_later(now, change).await)
     }
 
     async fn set_contains(&mut self, key: String, member: String) -> Answer<bool> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::hints::{disabled, kept};
 use super::{Progress, Replicas};
-use crate::directory::{Reach, cached_user};
+use crate::directory::cached_user;
 use crate::emergency::mirrored_user;
 use crate::journal::Entry;
 use crate::reissue;
@@ -67,9 +67,7 @@ impl Replicas<'_> {
             let ends = now.saturating_add(held.left.unwrap_or(LONGEST));
             if let Some(user_id) = cached_user(&held.key) {
                 if disabled(&held.value) {
-                    // It keeps what it finds.
-                    let redis = self.shared.redis();
-                    let _ = self.directory.lookup(redis, user_id, Reach::Cache).await;
+                    self.directory.learn(user_id, &held.value).await;
                 }
             } else if Revoked::covers(&held.key) {
                 let Some(who) = Revoked::read(&held.key, &held.value) else {

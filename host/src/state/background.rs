@@ -57,9 +57,12 @@ impl State {
                     warn_of_eviction(redis).await;
                 }
                 // A write that Redis missed does not wait for the next regular repair.
-                let missed = state.revocations.take_missed() || !state.deferred.is_empty();
+                let missed = state.revocations.take_missed();
                 if !before || missed {
                     state.repair().await;
+                } else {
+                    // What cannot be made waits on.
+                    let _ = state.deferred.make(redis).await;
                 }
             }
         });

@@ -83,13 +83,13 @@ impl Redis {
 
     /// The breaker as it is now.
     pub fn breaker(&self) -> Breaker {
-        self.health.breaker()
+        self.health.server.breaker()
     }
 
     /// Asks the server for a sign of life, and, if it has refused to write, whether it
     /// does again; run once a second. True: all is well.
     pub async fn ping(&self) -> bool {
-        if !self.health.permit() {
+        if !self.health.server.may_probe() {
             return false;
         }
         let answered = self.send::<::redis::Value>(&::redis::cmd("PING")).await;
@@ -125,7 +125,7 @@ impl Redis {
 
     /// One command, if the breaker is closed.
     async fn query<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T> {
-        if !self.health.closed() {
+        if !self.health.server.usable() {
             return Err(super::Error::Unavailable);
         }
         self.send(command).await
@@ -141,7 +141,7 @@ impl Redis {
             }
             return Ok(values);
         }
-        if !self.health.closed() {
+        if !self.health.server.usable() {
             return Err(super::Error::Unavailable);
         }
         let mut pipeline = ::redis::Pipeline::with_capacity(commands.len());
@@ -158,7 +158,7 @@ impl Redis {
         command: Cmd,
         node: SingleNodeRoutingInfo,
     ) -> Result<T> {
-        if !self.health.closed() {
+        if !self.health.server.usable() {
             return Err(super::Error::Unavailable);
         }
         self.run(async |live: Live| match live {

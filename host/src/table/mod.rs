@@ -116,7 +116,7 @@ impl Table {
                 "no answer in time".to_owned()
             }
         };
-        self.dependency.failed(words);
+        self.dependency.failed(&words);
         Err(Away)
     }
 

@@ -1,13 +1,13 @@
-//! What is known of the server from how its commands end: the breaker, and one log line
-//! for each change. It sends nothing.
+//! What is known of the server from how its commands end: whether it can be used, whether
+//! it takes writes, and one log line for each change. It sends nothing.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::redis::{ErrorKind, RedisError, RedisResult};
-use tokio::time::Instant;
 
-use crate::breaker::{Breaker, Policy, Position};
+use crate::breaker::Policy;
+use crate::dependency::Dependency;
 use crate::store::{Error, Result};
 
 /// Commands that are reported as not permitted.
@@ -15,61 +15,41 @@ const MAX_DENIED: usize = 32;
 
 /// The health of one server.
 #[derive(Debug)]
-pub(super) struct Health(Mutex<State>);
+pub(super) struct Health {
+    /// Whether it can be asked.
+    pub(super) server: Dependency,
+    refusals: Mutex<Refusals>,
+}
 
-#[derive(Debug)]
-struct State {
-    breaker: Breaker,
-    /// The last command or PING succeeded.
-    connected: bool,
-    /// The fault that was logged last, so that one outage is one line.
-    logged: Option<String>,
+/// What a server that is there and well refuses.
+#[derive(Debug, Default)]
+struct Refusals {
     /// Why the server takes no writes; it may well answer reads.
-    refuses_writes: Option<String>,
+    writes: Option<String>,
     /// What was reported as not permitted.
     denied: BTreeSet<String>,
 }
 
 impl Health {
     pub(super) fn new() -> Health {
-        Health(Mutex::new(State {
-            breaker: Breaker::new(Policy::REDIS),
-            connected: false,
-            logged: None,
-            refuses_writes: None,
-            denied: BTreeSet::new(),
-        }))
+        Health {
+            server: Dependency::new("redis", Policy::REDIS),
+            refusals: Mutex::default(),
+        }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last attempt succeeded, the breaker is closed, and writes are taken.
     pub(super) fn connected(&self) -> bool {
-        let state = self.state();
-        state.connected
-            && state.refuses_writes.is_none()
-            && state.breaker.position() == Position::Closed
+        self.server.connected() && !self.refuses_writes()
     }
 
     /// The server takes no writes, and it has to be tried whether it does again.
     pub(super) fn refuses_writes(&self) -> bool {
-        self.state().refuses_writes.is_some()
-    }
-
-    pub(super) fn breaker(&self) -> Breaker {
-        self.state().breaker.clone()
-    }
-
-    /// True if ordinary commands may be sent.
-    pub(super) fn closed(&self) -> bool {
-        self.state().breaker.position() == Position::Closed
-    }
-
-    /// True if a trial may be sent.
-    pub(super) fn permit(&self) -> bool {
-        self.state().breaker.permit(Instant::now())
+        self.refusals().writes.is_some()
     }
 
     /// Counts the outcome of a command; `None` is a timeout.
@@ -80,7 +60,7 @@ impl Health {
                 return Ok(value);
             }
             Some(Err(error)) => error,
-            None => return self.failed("no answer in time".to_owned()),
+            None => return self.failed("no answer in time"),
         };
         // With these the server is there and well; it is the command that it refused.
         match code(&error).as_deref() {
@@ -101,49 +81,38 @@ impl Health {
                 self.writes_refused(code);
                 Err(Error::Unavailable)
             }
-            _ => self.failed(describe(&error)),
+            _ => self.failed(&describe(&error)),
         }
     }
 
     /// A write that was sent as a trial has succeeded.
     pub(super) fn takes_writes(&self) {
-        if self.state().refuses_writes.take().is_some() {
+        if self.refusals().writes.take().is_some() {
             tracing::info!("redis: takes writes again");
         }
     }
 
     fn succeeded(&self) {
-        let mut state = self.state();
-        let before = state.breaker.position();
-        state.breaker.success();
-        if before == Position::Open {
-            return;
-        }
-        state.connected = true;
-        if state.logged.take().is_some() {
+        if self.server.note_success() {
             tracing::info!("redis: reachable again");
         }
     }
 
-    fn failed<T>(&self, fault: String) -> Result<T> {
-        let mut state = self.state();
-        state.breaker.failure(Instant::now());
-        state.connected = false;
-        if state.logged.as_deref() != Some(fault.as_str()) {
+    fn failed<T>(&self, fault: &str) -> Result<T> {
+        if self.server.note_failure(fault) {
             tracing::warn!(fault, "redis: not usable, running degraded");
             metrics::counter!("lockgate_redis_faults_total").increment(1);
-            state.logged = Some(fault);
         }
         Err(Error::Unavailable)
     }
 
     /// Reads still work, so the breaker stays as it is.
     fn writes_refused(&self, code: &str) {
-        let mut state = self.state();
-        if state.refuses_writes.as_deref() != Some(code) {
+        let mut refusals = self.refusals();
+        if refusals.writes.as_deref() != Some(code) {
             tracing::warn!(code, "redis: takes no writes, running degraded");
             metrics::counter!("lockgate_redis_faults_total").increment(1);
-            state.refuses_writes = Some(code.to_owned());
+            refusals.writes = Some(code.to_owned());
         }
     }
 
@@ -153,8 +122,8 @@ impl Health {
             return;
         }
         let what = error.detail().unwrap_or_default().to_owned();
-        let mut state = self.state();
-        if state.denied.len() < MAX_DENIED && state.denied.insert(what.clone()) {
+        let mut refusals = self.refusals();
+        if refusals.denied.len() < MAX_DENIED && refusals.denied.insert(what.clone()) {
             tracing::warn!(what, "redis: NOPERM: the ACL user may not do this");
         }
     }
