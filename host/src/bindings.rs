@@ -10,3 +10,21 @@ wasmtime::component::bindgen!({
     exports: { default: async },
     additional_derives: [PartialEq],
 });
+
+/// What only plugins that serve sockets export.
+pub mod socket_events {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "socket-events",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        additional_derives: [PartialEq],
+        with: {
+            "lockgate:plugin/types": crate::bindings::lockgate::plugin::types,
+        },
+    });
+
+    pub use exports::lockgate::plugin::websocket::{
+        Action, Admission, Connection, Credential, Ending, Event, Failure, Link,
+    };
+}

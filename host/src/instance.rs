@@ -9,9 +9,10 @@ use wasmtime::Store;
 
 use crate::bindings::Plugin;
 use crate::bindings::lockgate::plugin::types::Request;
+use crate::bindings::socket_events::{self, Action, Connection, Ending, SocketEvents};
 use crate::engine::Engine;
 use crate::imports::{Context, HostCallLimit, Purpose, Scope};
-use crate::response::{self, BadResponse};
+use crate::response::{self, BadActions, BadResponse};
 use crate::revision::{Revision, one_line};
 use crate::sandbox::{self, HostData, Lines, Meter, Overrun};
 
@@ -36,6 +37,12 @@ pub enum Fault {
     /// The guest's answer breaks HTTP's rules or its limits.
     #[error("the component gave an answer that cannot be sent: {0}")]
     BadAnswer(#[from] BadResponse),
+    /// The guest's actions for a socket are over their limits.
+    #[error("the component gave actions that cannot be done: {0}")]
+    BadActions(#[from] BadActions),
+    /// The revision serves no sockets.
+    #[error("the component exports no `websocket`")]
+    NoSockets,
     /// No place for another instance right now: not the component's fault.
     #[error("there is no room for another instance")]
     Crowded,
@@ -50,16 +57,47 @@ impl Fault {
             Fault::Cpu => "cpu",
             Fault::Wall => "wall",
             Fault::HostCalls(_) => "host_calls",
-            Fault::BadAnswer(_) => "bad_answer",
+            Fault::BadAnswer(_) | Fault::BadActions(_) => "bad_answer",
+            Fault::NoSockets => "no_sockets",
             Fault::Crowded => "crowded",
         }
     }
+}
+
+/// What an instance is called for.
+#[derive(Debug)]
+pub enum Job {
+    /// A request of a client.
+    Request(Request),
+    /// A socket was opened.
+    Open(Connection, Request),
+    /// Something happened on a socket.
+    Message(Connection, socket_events::Event),
+    /// A socket has ended.
+    Closed(Connection, Ending),
+}
+
+impl Job {
+    /// Only a plugin that serves sockets can do it.
+    pub fn needs_sockets(&self) -> bool {
+        !matches!(self, Job::Request(_))
+    }
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub enum Output {
+    /// Of a request: checked against HTTP's rules and the component's limits.
+    Response(http::Response<Bytes>),
+    /// Of a socket's event, checked against the limits.
+    Actions(Vec<Action>),
 }
 
 /// One store and what runs in it. Serves one call at a time.
 pub struct Instance {
     store: Store<HostData>,
     plugin: Plugin,
+    sockets: Option<SocketEvents>,
     revision: Arc<Revision>,
     served: u32,
 }
@@ -77,13 +115,20 @@ impl Instance {
         meter: Arc<Meter>,
     ) -> Result<Instance, Fault> {
         let mut store = new_store(engine, &revision, scope, meter);
-        let started = revision.pre().instantiate_async(&mut store).await;
-        match started {
-            Ok(plugin) => {
+        let started = async {
+            let instance = revision.pre().instantiate_async(&mut store).await?;
+            let plugin = revision.handler().load(&mut store, &instance)?;
+            let sockets = revision.sockets();
+            let sockets = sockets.map(|events| events.load(&mut store, &instance));
+            wasmtime::Result::Ok((plugin, sockets.transpose()?))
+        };
+        match started.await {
+            Ok((plugin, sockets)) => {
                 instances(&revision).increment(1.0);
                 Ok(Instance {
                     store,
                     plugin,
+                    sockets,
                     revision,
                     served: 0,
                 })
@@ -92,25 +137,48 @@ impl Instance {
         }
     }
 
-    /// Calls `handler.handle`.
+    /// Calls the export that the job is for.
     ///
     /// # Errors
     /// [`Fault`]; the instance must then be thrown away.
-    pub async fn handle(
+    pub async fn call(
         &mut self,
         meter: Arc<Meter>,
         request_id: &str,
-        request: &Request,
-    ) -> Result<http::Response<Bytes>, Fault> {
+        job: &Job,
+    ) -> Result<Output, Fault> {
         self.begin(Purpose::Request, request_id, meter);
-        let answer = self
-            .plugin
-            .lockgate_plugin_handler()
-            .call_handle(&mut self.store, request)
-            .await;
+        let output = self.enter(job).await;
         self.end();
-        let answer = answer.map_err(|error| fault(&error, &self.store))?;
-        Ok(response::convert(answer, &self.revision.service().limits)?)
+        output
+    }
+
+    async fn enter(&mut self, job: &Job) -> Result<Output, Fault> {
+        let store = &mut self.store;
+        let limits = &self.revision.service().limits;
+        if let Job::Request(request) = job {
+            let handler = self.plugin.lockgate_plugin_handler();
+            let answer = handler.call_handle(&mut *store, request).await;
+            let answer = answer.map_err(|error| fault(&error, store))?;
+            return Ok(Output::Response(response::convert(answer, limits)?));
+        }
+        let events = self.sockets.as_ref().ok_or(Fault::NoSockets)?;
+        let events = events.lockgate_plugin_websocket();
+        let done = match job {
+            Job::Request(_) => return Err(Fault::NoSockets),
+            Job::Open(connection, request) => {
+                events.call_open(&mut *store, connection, request).await
+            }
+            Job::Message(connection, event) => {
+                events.call_message(&mut *store, connection, event).await
+            }
+            Job::Closed(connection, ending) => {
+                let done = events.call_closed(&mut *store, connection, ending).await;
+                done.map(|()| Vec::new())
+            }
+        };
+        let actions = done.map_err(|error| fault(&error, store))?;
+        Ok(Output::Actions(response::checked_actions(actions, limits)?))
     }
 
     /// True if the last call began a host call that changes something.
@@ -166,11 +234,7 @@ pub async fn self_test(
         .begin(Purpose::SelfTest, "self-test");
     lines(&store).begin("self-test", &revision.service().limits);
     let found = async {
-        let instance = revision
-            .pre()
-            .instance_pre()
-            .instantiate_async(&mut store)
-            .await?;
+        let instance = revision.pre().instantiate_async(&mut store).await?;
         let run = instance.get_typed_func::<(), (Vec<String>,)>(&mut store, export)?;
         run.call_async(&mut store, ()).await
     };

@@ -6,10 +6,16 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 
 use crate::bindings::lockgate::plugin::types::Response;
+use crate::bindings::socket_events::Action;
 use crate::config::Limits;
 
 /// Bytes of all header names and values of one response.
 const HEADER_BYTES: usize = 32 << 10;
+
+/// Actions of one event of a socket.
+const ACTIONS: usize = 64;
+/// Bytes that the host keeps for one socket.
+const STATE: usize = 4 << 10;
 
 /// Headers of the connection, RFC 9110 section 7.6.1; hyper writes its own.
 const HOP_BY_HOP: [&str; 9] = [
@@ -42,6 +48,46 @@ pub enum BadResponse {
     /// Not a token, or with a line break; the name is not repeated here.
     #[error("header number {0} is not valid for HTTP")]
     Header(usize),
+}
+
+/// What is wrong with a guest's actions for a socket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadActions {
+    /// Over [`ACTIONS`].
+    #[error("there are {0} actions, more than there may be")]
+    Count(usize),
+    /// Over the limit of one answer.
+    #[error("the texts have {0} bytes, more than they may")]
+    Text(usize),
+    /// Over [`STATE`].
+    #[error("there are {0} bytes to remember, more than {STATE}")]
+    State(usize),
+}
+
+/// Checks a guest's actions for a socket.
+///
+/// # Errors
+/// [`BadActions`]: the guest went over a limit.
+pub fn checked_actions(actions: Vec<Action>, limits: &Limits) -> Result<Vec<Action>, BadActions> {
+    if actions.len() > ACTIONS {
+        return Err(BadActions::Count(actions.len()));
+    }
+    let texts = actions.iter().map(|action| match action {
+        Action::Send(text) | Action::Ask(text) | Action::Answer(text) => text.len(),
+        _ => 0,
+    });
+    let bytes: usize = texts.sum();
+    if bytes > limits.response_body {
+        return Err(BadActions::Text(bytes));
+    }
+    let states = actions.iter().filter_map(|action| match action {
+        Action::Remember(state) => Some(state.len()),
+        _ => None,
+    });
+    match states.max() {
+        Some(bytes) if bytes > STATE => Err(BadActions::State(bytes)),
+        _ => Ok(actions),
+    }
 }
 
 /// Checks and converts.

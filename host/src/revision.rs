@@ -12,13 +12,14 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::types::{Component as ComponentType, ComponentItem};
-use wasmtime::component::{Component, ComponentExportIndex};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 pub use cache::Cache;
 pub use imports::ImportChange;
 
-use crate::bindings::PluginPre;
+use crate::bindings::PluginIndices;
 use crate::bindings::lockgate::plugin::types::{Request, Response};
+use crate::bindings::socket_events::SocketEventsIndices;
 use crate::config::ServiceConfig;
 use crate::engine::Engine;
 use crate::sandbox::HostData;
@@ -29,6 +30,7 @@ pub const MAX_SIZE: usize = 64 << 20;
 
 const HANDLER: &str = "lockgate:plugin/handler@0.1.0";
 const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
+const WEBSOCKET: &str = "lockgate:plugin/websocket@0.1.0";
 
 /// What was dropped in: a component's file and, where drops must be signed, the
 /// signature file beside it.
@@ -136,7 +138,9 @@ pub struct Revision {
     size: usize,
     loaded_at: SystemTime,
     imports: BTreeSet<String>,
-    pre: PluginPre<HostData>,
+    pre: InstancePre<HostData>,
+    handler: PluginIndices,
+    sockets: Option<SocketEventsIndices>,
     self_test: Option<ComponentExportIndex>,
 }
 
@@ -164,10 +168,12 @@ impl Revision {
         let linker = linker.map_err(|error| LoadError::WrongImport(words(&error)))?;
         let pre = linker.instantiate_pre(&component);
         let pre = pre.map_err(|error| LoadError::WrongImport(words(&error)))?;
-        let pre = PluginPre::new(pre).map_err(|error| LoadError::WrongExport {
-            export: HANDLER.to_owned(),
-            problem: words(&error),
-        })?;
+        let handler = PluginIndices::new(&pre).map_err(|error| wrong_type(HANDLER, &error))?;
+        let sockets = types
+            .get_export(engine.wasmtime(), WEBSOCKET)
+            .map(|_| SocketEventsIndices::new(&pre))
+            .transpose()
+            .map_err(|error| wrong_type(WEBSOCKET, &error))?;
         let self_test = component
             .get_export_index(None, SELF_TEST)
             .and_then(|instance| component.get_export_index(Some(&instance), "run"));
@@ -180,6 +186,8 @@ impl Revision {
             loaded_at: SystemTime::now(),
             imports,
             pre,
+            handler,
+            sockets,
             self_test,
         })
     }
@@ -215,8 +223,18 @@ impl Revision {
     }
 
     /// Ready to be instantiated.
-    pub fn pre(&self) -> &PluginPre<HostData> {
+    pub fn pre(&self) -> &InstancePre<HostData> {
         &self.pre
+    }
+
+    /// Where its handler is.
+    pub fn handler(&self) -> &PluginIndices {
+        &self.handler
+    }
+
+    /// Where its socket events are, if it serves sockets.
+    pub fn sockets(&self) -> Option<&SocketEventsIndices> {
+        self.sockets.as_ref()
     }
 
     /// Its `self-test.run`, if it exports one.

@@ -41,7 +41,8 @@ impl From<Fault> for Refusal {
         match fault {
             Fault::Cpu | Fault::Wall => Refusal::TimedOut,
             Fault::Trap(_) | Fault::Memory(_) | Fault::HostCalls(_) => Refusal::Trapped,
-            Fault::BadAnswer(_) => Refusal::BadAnswer,
+            Fault::BadAnswer(_) | Fault::BadActions(_) => Refusal::BadAnswer,
+            Fault::NoSockets => Refusal::NoComponent,
             Fault::Crowded => BUSY,
         }
     }

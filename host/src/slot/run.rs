@@ -1,19 +1,19 @@
-//! One request in a slot: on the revision that serves, and if that fails once more on
+//! One request, or one event of a socket, in a slot: on the revision that serves, and if that fails once more on
 //! the one before it, all within the time of one answer. A revision in quarantine is
 //! passed over. Nothing here loads or swaps.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::outcome::{Answer, BUSY, Refusal};
 use super::quarantine::{Change, Entry};
 use super::{Loaded, Slot};
 use crate::bindings::lockgate::plugin::types::Request;
+use crate::bindings::socket_events::Action;
 use crate::config::Limits;
-use crate::instance::Fault;
+use crate::instance::{Fault, Job, Output};
 use crate::sandbox::Meter;
 
 /// Past its own deadline a call gets this long to notice; then the answer goes out
@@ -29,11 +29,42 @@ impl Slot {
     /// # Errors
     /// [`Refusal`]: there is no answer that could be sent.
     pub async fn handle(&self, request: Request, request_id: &str) -> Result<Answer, Refusal> {
+        match self
+            .serve(Arc::new(Job::Request(request)), request_id)
+            .await?
+        {
+            (Output::Response(response), loaded) => Ok(Answer {
+                response,
+                revision: loaded.revision().short_digest().to_owned(),
+            }),
+            (Output::Actions(_), _) => Err(Refusal::BadAnswer),
+        }
+    }
+
+    /// Has one event of a socket decided, by the revision that serves now.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nobody has decided it.
+    pub async fn decide(&self, event: Arc<Job>, request_id: &str) -> Result<Vec<Action>, Refusal> {
+        match self.serve(event, request_id).await? {
+            (Output::Actions(actions), _) => Ok(actions),
+            (Output::Response(_), _) => Err(Refusal::BadAnswer),
+        }
+    }
+
+    async fn serve(
+        &self,
+        job: Arc<Job>,
+        request_id: &str,
+    ) -> Result<(Output, Arc<Loaded>), Refusal> {
         let (loaded, trying) = self.choose()?;
+        if !loaded.can_do(&job) {
+            return Err(Refusal::NoComponent);
+        }
         let place = self.admission.enter().await.ok_or(BUSY)?;
         let call = Call {
             request_id: request_id.into(),
-            request: Arc::new(request),
+            job,
             place: Arc::new(place),
         };
         self.run(loaded, trying, call).await
@@ -63,19 +94,20 @@ impl Slot {
         chosen: Arc<Loaded>,
         trying: Option<Trying>,
         call: Call,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<(Output, Arc<Loaded>), Refusal> {
         let limits = &self.service.limits;
         let began = Instant::now();
         let attempt = self.attempt(&chosen, &call, limits.wall).await;
         self.note_time(&chosen, trying, &attempt);
         let (fault, wrote) = match attempt {
-            Attempt::Answered(response) => {
-                let failed = response.status().is_server_error();
+            Attempt::Answered(output) => {
+                let failed = matches!(&output, Output::Response(response)
+                    if response.status().is_server_error());
                 if !failed {
                     self.note_good(&chosen);
                 }
                 self.judge(&chosen, failed);
-                return Ok(answer(response, &chosen));
+                return Ok((output, chosen));
             }
             Attempt::Failed { fault, wrote } => (fault, wrote),
         };
@@ -89,14 +121,15 @@ impl Slot {
             .or_else(|| self.current.load_full())
             .filter(|previous| !Arc::ptr_eq(previous, &chosen))
             .filter(|previous| !previous.quarantine.is_closed())
-            .filter(|_| fault != Fault::Crowded && may_run_again(&call.request.method, wrote));
+            .filter(|previous| previous.can_do(&call.job))
+            .filter(|_| fault != Fault::Crowded && may_run_again(&call.job, wrote));
         let (Some(previous), Some(left)) = (previous, time_left(limits, began.elapsed())) else {
             return Err(fault.into());
         };
         metrics::counter!("lockgate_runs_again_total", "service" => self.service.name.clone())
             .increment(1);
         match self.attempt(&previous, &call, left).await {
-            Attempt::Answered(response) => Ok(answer(response, &previous)),
+            Attempt::Answered(output) => Ok((output, previous)),
             Attempt::Failed { fault, .. } => {
                 self.note_fault(&previous, &call, &fault);
                 Err(fault.into())
@@ -117,16 +150,14 @@ impl Slot {
                     };
                 }
             };
-            let result = instance
-                .handle(meter, &call.request_id, &call.request)
-                .await;
+            let result = instance.call(meter, &call.request_id, &call.job).await;
             let wrote = instance.wrote();
             // The place is free only now, even if nobody waits for the answer any more.
             let _place = &call.place;
             match result {
-                Ok(response) => {
+                Ok(output) => {
                     pool.give_back(instance);
-                    Attempt::Answered(response)
+                    Attempt::Answered(output)
                 }
                 Err(fault) => {
                     pool.discard(instance);
@@ -189,6 +220,11 @@ impl Slot {
 }
 
 impl Loaded {
+    /// Only some revisions serve sockets.
+    fn can_do(&self, job: &Job) -> bool {
+        !job.needs_sockets() || self.revision().sockets().is_some()
+    }
+
     /// May a request go to this revision? If not, how long it rests.
     fn enter(self: &Arc<Self>, now: Instant) -> Result<Option<Trying>, Duration> {
         match self.quarantine.admit(now) {
@@ -223,25 +259,20 @@ impl Drop for Trying {
 #[derive(Clone)]
 struct Call {
     request_id: Arc<str>,
-    request: Arc<Request>,
+    job: Arc<Job>,
     place: Arc<OwnedSemaphorePermit>,
 }
 
 enum Attempt {
-    Answered(http::Response<Bytes>),
+    Answered(Output),
     Failed { fault: Fault, wrote: bool },
 }
 
-fn answer(response: http::Response<Bytes>, loaded: &Loaded) -> Answer {
-    Answer {
-        response,
-        revision: loaded.revision().short_digest().to_owned(),
-    }
-}
-
-/// A request that only reads (RFC 9110 section 9.2.1), or that had made no write yet.
-fn may_run_again(method: &str, wrote: bool) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS") || !wrote
+/// A request that only reads (RFC 9110 section 9.2.1), or what had made no write yet.
+fn may_run_again(job: &Job, wrote: bool) -> bool {
+    let reads = matches!(job, Job::Request(request)
+        if matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS"));
+    reads || !wrote
 }
 
 /// What a second run may take so that the whole answer stays within the first run's
@@ -255,6 +286,23 @@ fn time_left(limits: &Limits, spent: Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bindings::lockgate::plugin::types::{Caller, Origin};
+
+    fn request(method: &str) -> Request {
+        Request {
+            method: method.to_owned(),
+            path: "/".to_owned(),
+            query: None,
+            headers: Vec::new(),
+            body: Vec::new(),
+            caller: Caller {
+                address: "192.0.2.1".to_owned(),
+                origin: Origin::Absent,
+                service: false,
+            },
+            extensions: Vec::new(),
+        }
+    }
 
     #[test]
     fn what_may_run_again() {
@@ -266,7 +314,8 @@ mod tests {
             ("POST", true, false),
             ("DELETE", true, false),
         ] {
-            assert_eq!(may_run_again(method, wrote), expected, "{method} {wrote}");
+            let job = Job::Request(request(method));
+            assert_eq!(may_run_again(&job, wrote), expected, "{method} {wrote}");
         }
     }
 

@@ -42,6 +42,7 @@
 //! | [`guard`] | Origin and CSRF checks |
 //! | [`cookie`] | `Set-Cookie` values |
 //! | [`clock`] | RFC 3339 times |
+//! | [`socket`] | the events and actions of sockets; [`register_sockets!`] exports them |
 //! | [`host`] | [`Host`], and [`host::Wasm`] in a component |
 
 pub mod answer;
@@ -83,6 +84,32 @@ pub mod bindings {
     });
 }
 
+/// As [`bindings`], for what only plugins that serve sockets export.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "generated from wit/, which is documented"
+)]
+pub mod socket_bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "socket-events",
+        pub_export_macro: true,
+        export_macro_name: "export_socket_events",
+        default_bindings_module: "lockgate_sdk::socket_bindings",
+        additional_derives: [PartialEq],
+        with: {
+            "lockgate:plugin/types@0.1.0": crate::bindings::lockgate::plugin::types,
+        },
+    });
+}
+
 pub use answer::{Answer, Fault};
 pub use authenticate::{Login, Refusal, authenticate};
 pub use bindings::lockgate::plugin as wit;
@@ -91,3 +118,4 @@ pub use http::Request;
 pub use lockgate_identity as identity;
 pub use register::self_test;
 pub use router::{Route, serve};
+pub use socket_bindings::exports::lockgate::plugin::websocket as socket;

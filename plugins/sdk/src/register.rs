@@ -45,6 +45,58 @@ macro_rules! register {
     };
 }
 
+/// Exports the events of sockets: `register_sockets!(open, message, closed)`, three
+/// functions in scope that are generic over [`Host`](crate::Host) and take what
+/// `wit/websocket.wit` says, the request as [`Request`](crate::Request).
+#[macro_export]
+macro_rules! register_sockets {
+    ($open:path, $message:path, $closed:path) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            use $crate::socket::{Action, Connection, Ending, Event, Guest};
+
+            struct Sockets;
+
+            impl Guest for Sockets {
+                fn open(
+                    connection: Connection,
+                    request: $crate::wit::types::Request,
+                ) -> Vec<Action> {
+                    $open(&$crate::host::Wasm, &connection, &request.into())
+                }
+
+                fn message(connection: Connection, event: Event) -> Vec<Action> {
+                    $message(&$crate::host::Wasm, &connection, event)
+                }
+
+                fn closed(connection: Connection, ending: Ending) {
+                    $closed(&$crate::host::Wasm, &connection, &ending)
+                }
+            }
+
+            $crate::socket_bindings::export_socket_events!(Sockets with_types_in $crate::socket_bindings);
+        };
+        // A use of the functions, so that native builds check them too.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: () = {
+            use $crate::socket::{Action, Connection, Ending, Event};
+
+            fn _checked<H: $crate::Host>(
+                host: &H,
+                connection: &Connection,
+                request: &$crate::Request,
+                event: Event,
+                ending: &Ending,
+            ) -> Vec<Action> {
+                let opened = $open(host, connection, request);
+                let happened = $message(host, connection, event);
+                $closed(host, connection, ending);
+                opened.into_iter().chain(happened).collect()
+            }
+        };
+    };
+}
+
 /// What is wrong with a plugin, in words; nothing if it is ready. It writes nothing.
 pub fn self_test<H: Host>(host: &H, routes: &[Route<H>]) -> Vec<String> {
     let mut findings = Vec::new();

@@ -47,6 +47,13 @@ impl Call {
         self
     }
 
+    /// With a query, encoded.
+    #[must_use]
+    pub fn query(mut self, query: &str) -> Self {
+        self.0.query = Some(query.into());
+        self
+    }
+
     /// With `Authorization: Bearer`.
     #[must_use]
     pub fn bearer(self, token: &str) -> Self {
