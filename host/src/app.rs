@@ -23,6 +23,7 @@ use crate::server;
 use crate::signature::PublicKey;
 use crate::slot::{Loader, Slot};
 use crate::state::State;
+use crate::websocket::Hub;
 use crate::{logging, watch};
 
 /// Connections that wait to be accepted on one port.
@@ -141,7 +142,8 @@ fn serve_all(
             .local_addr()
             .context("cannot tell a listener's address")?;
         tracing::info!(service = slot.service().name, %address, ready = slot.is_ready(), "listening");
-        let service = Service::new(slot.clone(), state.clone(), judge.clone(), config);
+        let sockets = Hub::new(&slot, state, config, tasks.clone(), stop.clone());
+        let service = Service::new(slot.clone(), state.clone(), judge.clone(), config, sockets);
         services.push((slot, address));
         let serving = server::serve(
             listener,

@@ -23,6 +23,7 @@ use crate::response;
 use crate::server::Handler;
 use crate::slot::{Answer, Refusal, Slot};
 use crate::state::{Reachability, State};
+use crate::websocket::Hub;
 
 /// Longest target (path and query) that is read, bytes.
 const MAX_TARGET: usize = 16 << 10;
@@ -40,6 +41,8 @@ pub struct Service {
     state: Arc<State>,
     judge: Arc<Judge>,
     server: Server,
+    /// None: the service serves no sockets.
+    sockets: Option<Arc<Hub>>,
 }
 
 /// What was known of a request when it ended, for its log line.
@@ -50,8 +53,15 @@ struct Ending {
 
 impl Service {
     /// One for each listener.
-    pub fn new(slot: Arc<Slot>, state: Arc<State>, judge: Arc<Judge>, config: &Config) -> Service {
+    pub fn new(
+        slot: Arc<Slot>,
+        state: Arc<State>,
+        judge: Arc<Judge>,
+        config: &Config,
+        sockets: Option<Arc<Hub>>,
+    ) -> Service {
         Service {
+            sockets,
             slot,
             state,
             judge,
@@ -66,9 +76,9 @@ impl Service {
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
         let started = Instant::now();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let id = request_id(&parts.headers);
-        let (mut response, revision) = match self.answer(peer.ip(), &parts, body, &id).await {
+        let (mut response, revision) = match self.answer(peer.ip(), &mut parts, body, &id).await {
             Ok((response, revision)) => (response, revision),
             Err(fault) => (self.refuse(&parts, &fault), String::from("-")),
         };
@@ -86,7 +96,7 @@ impl Service {
     async fn answer(
         &self,
         peer: IpAddr,
-        parts: &Parts,
+        parts: &mut Parts,
         body: Incoming,
         id: &str,
     ) -> Result<(Response<Bytes>, String), Fault> {
@@ -97,6 +107,12 @@ impl Service {
         let service = self.is_service(&caller, &parts.headers)?;
         let body = self.read_body(parts, body).await?;
         let request = guest_request(parts, body, caller, service, id);
+        if let Some(sockets) = &self.sockets
+            && sockets.serves(parts.uri.path())
+        {
+            let response = sockets.accept(parts, request, id)?;
+            return Ok((response, String::from("-")));
+        }
         let Answer { response, revision } = self.slot.handle(request, id).await.map_err(fault)?;
         Ok((response, revision))
     }

@@ -9,6 +9,7 @@ pub mod app;
 pub mod watch;
 pub mod admin;
 pub mod http;
+pub mod websocket;
 pub mod server;
 pub mod caller;
 pub mod respond;

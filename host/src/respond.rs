@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    VARY, WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::sockets::Close;
 
 /// Why the host itself answers a request, instead of its plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +43,9 @@ pub enum Fault {
     /// The admin listener can not do what was asked, for this reason.
     #[error("{0}")]
     Conflict(String),
+    /// The path serves sockets only (RFC 9110 section 15.5.22).
+    #[error("This path serves WebSocket connections of version 13 only")]
+    UpgradeRequired,
     /// The body did not arrive in time.
     #[error("The request body took too long")]
     SlowBody,
@@ -85,6 +91,7 @@ impl Fault {
             Self::ForeignHost => StatusCode::FORBIDDEN,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::SlowBody | Self::SlowHeaders => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
@@ -115,6 +122,48 @@ impl Fault {
     pub fn is_ours(&self) -> bool {
         self.status().is_server_error()
     }
+}
+
+/// Why the host itself closes a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketFault {
+    /// The plugin could not decide, or has not admitted it.
+    Undecided,
+    /// Its token or session was revoked while it was opened.
+    Revoked,
+    /// Its session was revoked while it was open.
+    Ended,
+    /// Its token has ended.
+    Expired,
+    /// The host stops.
+    Stopping,
+    /// Too many sockets are open, of this host or of this user.
+    Crowded,
+    /// A message over the limit.
+    TooLarge,
+    /// A binary message.
+    Binary,
+    /// A text message that is not UTF-8.
+    NotUtf8,
+    /// Frames that break RFC 6455.
+    Protocol,
+}
+
+/// The close frame for it (RFC 6455 section 7.4).
+pub fn close(fault: SocketFault) -> Close {
+    let (code, reason) = match fault {
+        SocketFault::Undecided => (1011, "Authentication system error"),
+        SocketFault::Revoked => (1008, "Session validation failed"),
+        SocketFault::Ended => (4001, "Session ended"),
+        SocketFault::Expired => (4001, "Token expired"),
+        SocketFault::Stopping => (1001, "Service is stopping"),
+        SocketFault::Crowded => (1013, "Too many connections"),
+        SocketFault::TooLarge => (1009, "Message too large"),
+        SocketFault::Binary => (1003, "Text messages only"),
+        SocketFault::NotUtf8 => (1007, "Text is not UTF-8"),
+        SocketFault::Protocol => (1002, "Protocol error"),
+    };
+    Close::new(code, reason)
 }
 
 /// Object E of the contract.
@@ -160,6 +209,10 @@ pub fn fault(fault: &Fault, degraded: bool) -> Response<Bytes> {
         }
         Fault::MethodNotAllowed(allow) => {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        Fault::UpgradeRequired => {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         _ => {}
     }

@@ -189,6 +189,24 @@ impl Revocations {
         Verdict { revoked, asked }
     }
 
+    /// True if this host's own journal says that a token is revoked. It asks nobody.
+    pub fn known(&self, subject: &Subject) -> bool {
+        let now = self.clock.now();
+        let keys = [
+            token_key(&subject.token_sha256),
+            session_key(subject.user_id, &subject.session_id),
+            user_key(subject.user_id),
+        ];
+        let kept = self.journal.get_many(&keys, now).unwrap_or_default();
+        let mut kept = kept.into_iter().enumerate();
+        kept.any(|(position, value)| match value {
+            Some(value) if position == 2 => {
+                cut_off(&value).is_some_and(|at| cut(subject.issued_at, at, now))
+            }
+            value => value.is_some(),
+        })
+    }
+
     /// Keeps what another host has revoked, so that it holds after an eviction.
     fn learn(&self, key: String, value: Vec<u8>, now: u64) {
         let journal = self.journal.clone();

@@ -179,11 +179,21 @@ async fn connection<H: Handler>(
     match version {
         Version::Http1 => {
             let io = TokioIo::new(Wire::new(stream, handled));
-            drive(builder.serve_connection(io, service), stop, kill).await;
+            drive(
+                builder.serve_connection_with_upgrades(io, service),
+                stop,
+                kill,
+            )
+            .await;
         }
         Version::Http2 => {
             let io = TokioIo::new(Box::pin(stream));
-            drive(builder.serve_connection(io, service), stop, kill).await;
+            drive(
+                builder.serve_connection_with_upgrades(io, service),
+                stop,
+                kill,
+            )
+            .await;
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::services::{SERVICES, at_least, between, services};
 use super::{
     Config, ConfigError, Database, Fallback, Jwt, Log, PeerConfig, Probation, Quarantine, Redis,
-    Reload, Server, file,
+    Reload, Server, Sockets, file,
 };
 
 /// Fills what the file and the environment left open, and checks the rest.
@@ -70,6 +70,13 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
         },
         database: database(&file.database)?,
         chat_upstream_url: chat(file.chat.upstream_url.as_deref())?,
+        chat_reply_timeout: Duration::from_secs(at_least(
+            "CHAT_REPLY_TIMEOUT_SECONDS",
+            file.chat.reply_timeout_seconds,
+            120,
+            1,
+        )?),
+        sockets: sockets(&file.sockets)?,
         data_dir,
     })
 }
@@ -81,6 +88,23 @@ fn quarantine(raw: &file::Quarantine) -> Result<Quarantine, ConfigError> {
         timeouts: at_least("quarantine.timeouts", raw.timeouts, 10, 1)?,
         window: Duration::from_secs(window),
         rest: Duration::from_secs(rest),
+    })
+}
+
+fn sockets(raw: &file::Sockets) -> Result<Sockets, ConfigError> {
+    let per_user = at_least("sockets.most_per_user", raw.most_per_user, 64, 1)?;
+    let ping = between("sockets.ping_seconds", raw.ping_seconds, 30, 1, 3600)?;
+    Ok(Sockets {
+        most: at_least("sockets.most", raw.most, 16_384, 1)?,
+        most_per_user: per_user,
+        message: between(
+            "sockets.message_bytes",
+            raw.message_bytes,
+            64 << 10,
+            125,
+            1 << 20,
+        )?,
+        ping: Duration::from_secs(ping),
     })
 }
 

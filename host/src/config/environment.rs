@@ -39,6 +39,10 @@ pub(super) fn apply(
     from.path("POSTGRES_PASSWORD_FILE", &mut file.database.password_file);
     from.text("CHAT_UPSTREAM_URL", &mut file.chat.upstream_url);
     from.text("DEFAULT_CHAT_MODEL", &mut file.chat.default_model);
+    from.seconds(
+        "CHAT_REPLY_TIMEOUT_SECONDS",
+        &mut file.chat.reply_timeout_seconds,
+    )?;
     redis(&from, file);
     jwt(&from, file)?;
     fallback(&from, file)?;

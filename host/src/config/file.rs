@@ -52,6 +52,7 @@ pub(super) struct File {
     pub(super) jwt: Jwt,
     pub(super) fallback: Fallback,
     pub(super) chat: Chat,
+    pub(super) sockets: Sockets,
     pub(super) services: BTreeMap<String, Service>,
 }
 
@@ -168,6 +169,16 @@ pub(super) struct Fallback {
 pub(super) struct Chat {
     pub(super) upstream_url: Option<String>,
     pub(super) default_model: Option<String>,
+    pub(super) reply_timeout_seconds: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Sockets {
+    pub(super) most: Option<usize>,
+    pub(super) most_per_user: Option<usize>,
+    pub(super) message_bytes: Option<usize>,
+    pub(super) ping_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]

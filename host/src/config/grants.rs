@@ -25,7 +25,7 @@ const INTERFACES: [&str; 12] = [
 /// What tokens can be verified for, as in `wit/jwt.wit`.
 const USAGES: [&str; 3] = ["access", "strict-access", "refresh"];
 /// What can be done with sockets.
-const SOCKET_RIGHTS: [&str; 2] = ["close", "list"];
+const SOCKET_RIGHTS: [&str; 3] = ["close", "list", "serve"];
 /// Lives of the tokens that are signed, by default and at most, seconds.
 const ACCESS_LIFE: u64 = 3600;
 const REFRESH_LIFE: u64 = 604_800;
@@ -134,7 +134,10 @@ pub(super) fn of(name: &str) -> Grants {
             &["session:*", "user_sessions:*"],
             &["session:*", "user_sessions:*"],
         ),
-        "websocket-auth-gateway" => (&["user_sessions:*"], &["lockgate:ws-ticket:*"]),
+        "websocket-auth-gateway" => (
+            &["user_sessions:*", "lockgate:ws-ticket:*"],
+            &["lockgate:ws-ticket:*"],
+        ),
         // The last three are caches of the main API: deleted on revocation.
         "service-boundary-coordinator" => (
             &["session:*", "user_sessions:*"],
@@ -156,7 +159,7 @@ pub(super) fn of(name: &str) -> Grants {
     };
     let sockets: &[&str] = match name {
         "jwt-token-adapter" | "service-boundary-coordinator" => &["close"],
-        "websocket-auth-gateway" => &["list"],
+        "websocket-auth-gateway" => &["list", "serve"],
         _ => &[],
     };
     let owned = |names: &[&str]| {

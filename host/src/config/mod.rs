@@ -64,6 +64,10 @@ pub struct Config {
     pub database: Option<Database>,
     /// Where the chat service is; probed for the gateway's health.
     pub chat_upstream_url: String,
+    /// How long a chat message waits for its answer.
+    pub chat_reply_timeout: Duration,
+    /// Limits on sockets.
+    pub sockets: Sockets,
 }
 
 /// Why the settings cannot be used. Each is one sentence for the operator.
@@ -165,6 +169,8 @@ pub struct ServiceConfig {
     pub limits: Limits,
     /// What its `/health` lists: `redis`, `database`, `chat_service`.
     pub dependencies: Vec<String>,
+    /// Paths at which it serves sockets; none: it serves none.
+    pub socket_paths: Vec<String>,
     /// The component's WASI environment: its settings.
     pub env: Vec<(String, String)>,
 }
@@ -190,7 +196,8 @@ pub struct Grants {
     pub redis_write: Vec<String>,
     /// Peers whose probe results it sees, by name with hyphens.
     pub peers: BTreeSet<String>,
-    /// What it may do with the sockets of this host: `list`, `close`.
+    /// What it may do with the sockets of this host: `list`, `close`,
+    /// and `serve`, without which no socket is accepted.
     pub sockets: BTreeSet<String>,
     /// Its `users` reads the users table itself; others ask the session normalizer.
     pub database: bool,
@@ -257,6 +264,19 @@ pub struct Server {
     pub max_connections: usize,
     /// From the signal to the exit.
     pub drain: Duration,
+}
+
+/// Limits on sockets.
+#[derive(Debug, Clone, Copy)]
+pub struct Sockets {
+    /// Sockets of this host.
+    pub most: usize,
+    /// Sockets of one user.
+    pub most_per_user: usize,
+    /// One message of a client, bytes.
+    pub message: usize,
+    /// A client is asked this often if it is still there.
+    pub ping: Duration,
 }
 
 /// How the plugin folder is watched.

@@ -97,6 +97,10 @@ fn service(file: &file::File, name: &str) -> Result<ServiceConfig, ConfigError> 
     Ok(ServiceConfig {
         grants,
         limits: limits(&key, name, &raw.limits)?,
+        socket_paths: socket_paths(name)
+            .iter()
+            .map(|path| (*path).to_owned())
+            .collect(),
         dependencies: dependencies(name)
             .iter()
             .map(|name| (*name).to_owned())
@@ -113,6 +117,13 @@ fn dependencies(name: &str) -> &'static [&'static str] {
         "session-validation-normalizer" => &["redis", "database"],
         "websocket-auth-gateway" => &["redis", "chat_service"],
         _ => &["redis"],
+    }
+}
+
+fn socket_paths(name: &str) -> &'static [&'static str] {
+    match name {
+        "websocket-auth-gateway" => &["/ws/chat", "/api/v1/chat/ws"],
+        _ => &[],
     }
 }
 
@@ -141,8 +152,10 @@ fn guest_environment(
         set("ENVIRONMENT", file.environment.clone());
         set("DOMAIN", file.domain.clone());
     }
-    if name == "jwt-token-adapter" {
+    if matches!(name, "jwt-token-adapter" | "websocket-auth-gateway") {
         set("DEFAULT_CHAT_MODEL", file.chat.default_model.clone());
+    }
+    if name == "jwt-token-adapter" {
         set(
             "REFRESH_ACCEPT_UNMARKED",
             flag(file.jwt.accept_unmarked, true),

@@ -169,6 +169,14 @@ fn each_component_gets_only_its_own_settings() {
     );
     assert_eq!(
         guest_env(&config, "websocket-auth-gateway", "DEFAULT_CHAT_MODEL"),
+        Some("small")
+    );
+    assert_eq!(
+        guest_env(
+            &config,
+            "session-validation-normalizer",
+            "DEFAULT_CHAT_MODEL"
+        ),
         None
     );
     assert_eq!(

@@ -30,7 +30,12 @@ pub(super) struct Wire {
     /// What is written instead of hyper's refusal, and how far it is written.
     instead: Option<(Vec<u8>, usize)>,
     refused: bool,
+    /// The connection speaks another protocol now.
+    upgraded: bool,
 }
+
+/// How the answer begins after which it does (RFC 9110 section 15.2.2).
+const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
 
 impl Wire {
     /// `handled` is to be set when a request reaches the handler.
@@ -42,6 +47,7 @@ impl Wire {
             ended: false,
             instead: None,
             refused: false,
+            upgraded: false,
         }
     }
 
@@ -98,8 +104,10 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let handled = self.handled.swap(false, Ordering::Relaxed);
         self.head_begun = false;
+        self.upgraded |= handled && bytes.starts_with(SWITCHING);
         if self.instead.is_none()
             && !handled
+            && !self.upgraded
             && let Some(fault) = refusal(bytes)
         {
             self.instead = Some((answer(&fault), 0));
@@ -126,7 +134,8 @@ impl AsyncWrite for Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         // hyper gave up on a head that did not arrive in time.
-        if self.head_begun && !self.ended && !self.handled.load(Ordering::Relaxed) {
+        if self.head_begun && !self.upgraded && !self.ended && !self.handled.load(Ordering::Relaxed)
+        {
             let _ = self
                 .stream
                 .get_ref()

@@ -1,0 +1,140 @@
+//! Frames to and from the client: whole text messages, close frames, and what a broken
+//! stream means. It knows neither plugins nor upstreams.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
+
+use crate::respond::SocketFault;
+use crate::sockets::Close;
+
+/// The buffer that each socket reads into, bytes: most sockets are idle.
+const READ_BUFFER: usize = 4 << 10;
+/// How long the other end may take for its part of the closing handshake.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Unread bytes that are thrown away so that the close frame is not lost in a reset.
+const LINGER: usize = 1 << 20;
+/// No frame was seen at the end (RFC 6455 section 7.1.5).
+const ABNORMAL: u16 = 1006;
+/// A close frame without a code (RFC 6455 section 7.1.5).
+const NO_CODE: u16 = 1005;
+
+/// What the client did.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// A whole text message.
+    Text(String),
+    /// A sign of life that is nobody's business.
+    Alive,
+    /// It closed, with this code and reason.
+    Closed(Close),
+    /// It did what ends the connection.
+    Fault(SocketFault),
+}
+
+/// The client's socket.
+pub(super) struct Wire(WebSocketStream<TokioIo<Upgraded>>);
+
+impl Wire {
+    /// After the handshake; `most` is the size of a message.
+    pub(super) async fn new(upgraded: Upgraded, most: usize) -> Wire {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_frame_size(Some(most))
+            .max_message_size(Some(most));
+        let io = TokioIo::new(upgraded);
+        Wire(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
+    }
+
+    /// The next thing that the client does. May be dropped before its end.
+    pub(super) async fn next(&mut self) -> Heard {
+        match self.0.next().await {
+            Some(Ok(Message::Text(text))) => Heard::Text(text.as_str().to_owned()),
+            Some(Ok(Message::Binary(_))) => Heard::Fault(SocketFault::Binary),
+            Some(Ok(Message::Close(frame))) => Heard::Closed(of_frame(frame)),
+            Some(Ok(_)) => Heard::Alive,
+            Some(Err(error)) => match error {
+                Error::Capacity(_) => Heard::Fault(SocketFault::TooLarge),
+                Error::Utf8(_) => Heard::Fault(SocketFault::NotUtf8),
+                Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => gone(),
+                Error::Protocol(_) => Heard::Fault(SocketFault::Protocol),
+                _ => gone(),
+            },
+            None => gone(),
+        }
+    }
+
+    /// Sends a text message; waits until the system has taken it. False: the client
+    /// is gone, or takes nothing.
+    pub(super) async fn send(&mut self, text: String) -> bool {
+        self.0.send(Message::text(text)).await.is_ok()
+    }
+
+    /// Asks the client for a sign of life.
+    pub(super) async fn ping(&mut self) -> bool {
+        self.0.send(Message::Ping(Vec::new().into())).await.is_ok()
+    }
+
+    /// Ends the connection from this side.
+    pub(super) async fn close(mut self, close: &Close) {
+        let frame = CloseFrame {
+            code: CloseCode::from(close.code),
+            reason: close.reason.as_str().into(),
+        };
+        if !matches!(
+            timeout(GOODBYE, self.0.close(Some(frame))).await,
+            Ok(Ok(()))
+        ) {
+            return;
+        }
+        let answered = async { while let Some(Ok(_)) = self.0.next().await {} };
+        let _ = timeout(GOODBYE, answered).await;
+        let _ = timeout(GOODBYE, self.linger()).await;
+    }
+
+    /// Answers the client's close frame.
+    pub(super) async fn closed(mut self) {
+        let flushed = async { while let Some(Ok(_)) = self.0.next().await {} };
+        let _ = timeout(GOODBYE, flushed).await;
+    }
+
+    async fn linger(&mut self) {
+        let mut scrap = [0; 1024];
+        let mut left = LINGER;
+        while let Ok(length @ 1..) = self.0.get_mut().read(&mut scrap).await {
+            left = left.saturating_sub(length);
+            if left == 0 {
+                return;
+            }
+        }
+    }
+}
+
+fn gone() -> Heard {
+    Heard::Closed(Close {
+        code: ABNORMAL,
+        reason: String::new(),
+    })
+}
+
+fn of_frame(frame: Option<CloseFrame>) -> Close {
+    frame.map_or(
+        Close {
+            code: NO_CODE,
+            reason: String::new(),
+        },
+        |frame| Close {
+            code: frame.code.into(),
+            reason: frame.reason.as_str().to_owned(),
+        },
+    )
+}
