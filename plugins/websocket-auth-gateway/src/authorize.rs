@@ -94,12 +94,12 @@ fn authorized<H: Host>(host: &H, request: &Request) -> Result<Authorized, Refusa
     let connection_id = ticket::connection_id(random.last_chunk().unwrap_or(&[0; 8]));
     let kept = Kept {
         user_id: login.user_id,
-        email: &login.email,
-        role: login.role.as_str(),
-        session_id: &session_id,
-        connection_id: &connection_id,
-        path,
-        token_sha256: &login.token_sha256,
+        email: login.email.clone(),
+        role: login.role.as_str().to_owned(),
+        session_id: session_id.clone(),
+        connection_id: connection_id.clone(),
+        path: path.to_owned(),
+        token_sha256: login.token_sha256.clone(),
         token_iat: login.issued_at,
         token_exp: login.expires_at,
     };
@@ -149,7 +149,7 @@ fn session<H: Host>(host: &H, login: &Login, wanted: Option<String>) -> (String,
 }
 
 /// Keeps what a new ticket stands for; none while the shared store is away.
-fn issue<H: Host>(host: &H, random: &[u8; 32], kept: &Kept<'_>) -> Option<String> {
+fn issue<H: Host>(host: &H, random: &[u8; 32], kept: &Kept) -> Option<String> {
     let ticket = Ticket::of(random);
     let value = serde_json::to_vec(kept).ok()?;
     let written = host.redis_set(&ticket.key, &value, ticket::TTL, Condition::IfAbsent);

@@ -4,29 +4,35 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
+use lockgate_sdk::authenticate::{Refusal, judge};
+use lockgate_sdk::health::redis_away;
+use lockgate_sdk::wit::revocations::Subject;
+use lockgate_sdk::{Fault, Host};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Life of a ticket, seconds.
 pub(crate) const TTL: u32 = 60;
+/// A token counts this long after its `exp`, seconds.
+const LEEWAY: u64 = 60;
 
 /// What the ticket stands for; read and deleted when the socket opens.
-#[derive(Debug, Serialize)]
-pub(crate) struct Kept<'a> {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
     /// The user.
     pub(crate) user_id: u32,
     /// Of the user.
-    pub(crate) email: &'a str,
+    pub(crate) email: String,
     /// `admin` or `user`.
-    pub(crate) role: &'a str,
+    pub(crate) role: String,
     /// The session that the socket belongs to.
-    pub(crate) session_id: &'a str,
+    pub(crate) session_id: String,
     /// Name of the connection to come.
-    pub(crate) connection_id: &'a str,
+    pub(crate) connection_id: String,
     /// The only path that it opens.
-    pub(crate) path: &'a str,
+    pub(crate) path: String,
     /// The source token, to ask the revocation lists again.
-    pub(crate) token_sha256: &'a str,
+    pub(crate) token_sha256: String,
     /// Unix seconds.
     pub(crate) token_iat: Option<u64>,
     /// Unix seconds; the socket ends with it.
@@ -46,12 +52,62 @@ impl Ticket {
     /// Makes a ticket of 32 random bytes.
     pub(crate) fn of(random: &[u8; 32]) -> Self {
         let value = URL_SAFE_NO_PAD.encode(random);
-        let key = format!(
-            "lockgate:ws-ticket:{}",
-            hex::encode(Sha256::digest(value.as_bytes()))
-        );
+        let key = key(&value);
         Self { value, key }
     }
+}
+
+fn key(value: &str) -> String {
+    format!(
+        "lockgate:ws-ticket:{}",
+        hex::encode(Sha256::digest(value.as_bytes()))
+    )
+}
+
+/// A ticket that was used and found good.
+#[derive(Debug)]
+pub(crate) struct Redeemed {
+    /// What it stands for.
+    pub(crate) kept: Kept,
+    /// A configured dependency could not be asked.
+    pub(crate) degraded: bool,
+}
+
+/// Uses a ticket up, and judges what it stands for as if its token were shown now.
+///
+/// # Errors
+/// It is unknown, used, for another path, or its token, session or user is not good any
+/// more; [`Fault::ServiceUnavailable`] if the shared store cannot be asked.
+pub(crate) fn redeem<H: Host>(host: &H, value: &str, path: &str) -> Result<Redeemed, Refusal> {
+    let bytes = host
+        .redis_take(&key(value))
+        .map_err(|_| Fault::ServiceUnavailable)?;
+    let kept = bytes.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+    let mut kept = kept
+        .filter(|kept| kept.path == path)
+        .ok_or(Fault::InvalidToken)?;
+    let ended = |end: u64| end.saturating_add(LEEWAY) <= host.now();
+    if kept.token_exp.is_some_and(ended) {
+        return Err(Fault::TokenExpired.into());
+    }
+    let verdict = host.revocation_check(&Subject {
+        user_id: kept.user_id,
+        session_id: kept.session_id.clone(),
+        token_sha256: kept.token_sha256.clone(),
+        issued_at: kept.token_iat,
+    });
+    let mut degraded = redis_away(host) || !verdict.asked;
+    if verdict.revoked {
+        return Err(Fault::TokenRevoked.into());
+    }
+    // There is no token here to ask another service with.
+    let user = host.user_lookup(kept.user_id, "", true);
+    degraded |= user.degraded;
+    if let Some(listed) = judge(&kept.email, user.state)? {
+        kept.email = listed.email;
+        kept.role = listed.role.as_str().to_owned();
+    }
+    Ok(Redeemed { kept, degraded })
 }
 
 /// Names a connection: `ws-` and 16 hex digits.
