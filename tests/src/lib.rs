@@ -8,6 +8,7 @@
 pub mod attacks;
 pub mod browser;
 mod certificates;
+pub mod chat;
 pub mod component;
 pub mod host;
 pub mod http;
@@ -25,10 +26,12 @@ pub mod raw;
 pub mod redis;
 pub mod redis_nodes;
 pub mod shape;
+pub mod socket;
 pub mod stress;
 pub mod tokens;
 pub mod wait;
 
+pub use self::chat::Chat;
 pub use self::host::{Host, HostBuilder, Service};
 pub use self::http::{Answer, Call};
 pub use self::pgbouncer::PgBouncer;

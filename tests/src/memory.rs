@@ -10,6 +10,14 @@ const CHUNK: usize = 4 << 20;
 /// Bits of an entry of `/proc/PID/pagemap`: the page is in memory, or swapped out.
 const THERE: u64 = (1 << 63) | (1 << 62);
 
+/// Bytes of a process that are in memory.
+pub fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("read a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.expect("VmRSS").parse::<u64>().expect("a number") << 10
+}
+
 /// How often a text of bytes occurs in the memory of a process.
 pub fn occurrences(pid: u32, needle: &[u8]) -> usize {
     let memory = File::open(format!("/proc/{pid}/mem")).expect("open the memory of a process");
