@@ -74,8 +74,8 @@ pub fn user_key(user_id: u32) -> String {
 /// Who is meant by a key of the lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revoked {
-    /// One token.
-    Token,
+    /// One token, by its SHA-256.
+    Token(String),
     /// The sessions of this id of a user.
     Session {
         /// The user.
@@ -102,7 +102,8 @@ impl Revoked {
     pub fn read(key: &str, value: &[u8]) -> Option<Revoked> {
         if let Some(hash) = key.strip_prefix(TOKEN_PREFIX) {
             let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-            return (hash.len() == 64 && hash.bytes().all(hex)).then_some(Revoked::Token);
+            let right = hash.len() == 64 && hash.bytes().all(hex);
+            return right.then(|| Revoked::Token(hash.to_owned()));
         }
         if let Some(rest) = key.strip_prefix(SESSION_PREFIX) {
             let (user_id, session_id) = rest.split_once(':')?;
@@ -687,7 +688,11 @@ mod tests {
             cut_off: 9,
         };
         for (key, value, meant) in [
-            (token_key(&"ab".repeat(32)), "1", Some(Revoked::Token)),
+            (
+                token_key(&"ab".repeat(32)),
+                "1",
+                Some(Revoked::Token("ab".repeat(32))),
+            ),
             (token_key("ab"), "1", None),
             (token_key(&"AB".repeat(32)), "1", None),
             (session_key(4, "a:b"), "1", Some(session)),

@@ -29,6 +29,8 @@ pub struct Connection {
     pub connected_at: u64,
     /// The session that the credentials named.
     pub session_id: String,
+    /// SHA-256 of the token that it rests on, in hex.
+    pub token_sha256: String,
 }
 
 /// What a close frame says.
@@ -71,6 +73,8 @@ struct Tables {
     by_id: HashMap<String, Entry>,
     /// The open ones, by user.
     by_user: HashMap<u32, BTreeSet<String>>,
+    /// The open ones, by the token that they rest on: whose they are.
+    by_token: HashMap<String, BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -159,6 +163,13 @@ impl Sockets {
         )
     }
 
+    /// Tells the sockets that rest on a token to close. The number of those that were
+    /// told and still there.
+    pub fn close_token(&self, token_sha256: &str, close: &Close) -> usize {
+        let senders = self.lock().begin_closing_of(token_sha256);
+        tell(senders, close)
+    }
+
     fn close_where(
         &self,
         user_id: u32,
@@ -166,15 +177,19 @@ impl Sockets {
         close: &Close,
     ) -> usize {
         let senders = self.lock().begin_closing(user_id, meant);
-        senders
-            .into_iter()
-            .filter_map(|sender| sender.send(close.clone()).ok())
-            .count()
+        tell(senders, close)
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn tell(senders: Vec<oneshot::Sender<Close>>, close: &Close) -> usize {
+    senders
+        .into_iter()
+        .filter_map(|sender| sender.send(close.clone()).ok())
+        .count()
 }
 
 impl Tables {
@@ -189,6 +204,8 @@ impl Tables {
         }
         let user_id = connection.user_id;
         self.by_user.entry(user_id).or_default().insert(id.clone());
+        let token = connection.token_sha256.clone();
+        self.by_token.entry(token).or_default().insert(id.clone());
         let close = Some(close);
         self.by_id.insert(id, Entry { connection, close });
         Ok(())
@@ -196,7 +213,7 @@ impl Tables {
 
     fn remove(&mut self, id: &str) {
         if let Some(entry) = self.by_id.remove(id) {
-            self.leave(entry.connection.user_id, id);
+            self.leave(&entry.connection, id);
         }
     }
 
@@ -211,6 +228,20 @@ impl Tables {
         meant: impl Fn(&Connection) -> bool,
     ) -> Vec<oneshot::Sender<Close>> {
         let ids: Vec<String> = self.ids(user_id).cloned().collect();
+        self.take_senders(ids, meant)
+    }
+
+    fn begin_closing_of(&mut self, token_sha256: &str) -> Vec<oneshot::Sender<Close>> {
+        let ids = self.by_token.get(token_sha256).into_iter().flatten();
+        let ids: Vec<String> = ids.cloned().collect();
+        self.take_senders(ids, |_| true)
+    }
+
+    fn take_senders(
+        &mut self,
+        ids: Vec<String>,
+        meant: impl Fn(&Connection) -> bool,
+    ) -> Vec<oneshot::Sender<Close>> {
         let mut senders = Vec::new();
         for id in ids {
             let Some(entry) = self.by_id.get_mut(&id) else {
@@ -218,17 +249,24 @@ impl Tables {
             };
             if meant(&entry.connection) {
                 senders.extend(entry.close.take());
-                self.leave(user_id, &id);
+                let connection = entry.connection.clone();
+                self.leave(&connection, &id);
             }
         }
         senders
     }
 
-    fn leave(&mut self, user_id: u32, id: &str) {
-        if let Some(ids) = self.by_user.get_mut(&user_id) {
+    fn leave(&mut self, connection: &Connection, id: &str) {
+        if let Some(ids) = self.by_user.get_mut(&connection.user_id) {
             ids.remove(id);
             if ids.is_empty() {
-                self.by_user.remove(&user_id);
+                self.by_user.remove(&connection.user_id);
+            }
+        }
+        if let Some(ids) = self.by_token.get_mut(&connection.token_sha256) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.by_token.remove(&connection.token_sha256);
             }
         }
     }
@@ -247,6 +285,7 @@ mod tests {
             format_type: "enhanced".into(),
             connected_at: 1_000,
             session_id: session_id.into(),
+            token_sha256: format!("{id}-token"),
         }
     }
 
@@ -279,6 +318,7 @@ mod tests {
         assert_eq!(sockets.count(), 2);
         held.clear();
         assert!(sockets.lock().by_id.is_empty() && sockets.lock().by_user.is_empty());
+        assert!(sockets.lock().by_token.is_empty());
     }
 
     #[test]
@@ -302,6 +342,17 @@ mod tests {
         assert_eq!(held[0].1.try_recv(), Ok(close.clone()));
         assert_eq!(held[1].1.try_recv(), Ok(close));
         assert_eq!(ids(&sockets.list(None)), ["c"]);
+    }
+
+    #[test]
+    fn closes_what_rests_on_a_token() {
+        let (sockets, mut held) = three();
+        let close = Close::new(4001, "Logged out");
+        assert_eq!(sockets.close_token("a-token", &close), 1);
+        assert_eq!(sockets.close_token("a-token", &close), 0);
+        assert_eq!(sockets.close_token("x", &close), 0);
+        assert_eq!(held[0].1.try_recv(), Ok(close));
+        assert_eq!(ids(&sockets.list(Some(1))), ["b"]);
     }
 
     #[test]

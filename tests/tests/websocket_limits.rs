@@ -277,6 +277,18 @@ async fn a_logout_on_another_host_closes_the_socket() {
     let (code, _) = socket.closed().await;
     assert_eq!(code, 4001);
     assert!(began.elapsed() < Duration::from_secs(5));
+    // A token that is only shown beside another one is revoked too.
+    let (shown, beside) = (User::new(7).session("s-1"), User::new(7).session("s-2"));
+    let (shown, beside) = (one.tokens.access(&shown), one.tokens.access(&beside));
+    let (mut here, _) = one.chat_socket(&beside).confirmed().await;
+    let (mut there, _) = two.chat_socket(&beside).confirmed().await;
+    let logout = two.post(Service::Coordinator, "/api/v1/auth/logout");
+    let logout = logout.bearer(&shown).cookie("access_token", &beside);
+    logout.send().await.expect(204);
+    assert_eq!(
+        (here.closed().await.0, there.closed().await.0),
+        (4001, 4001)
+    );
     let refused = two.chat_socket(&token).refused().await;
     assert_eq!(refused, (1008, "Session validation failed".to_owned()));
 }

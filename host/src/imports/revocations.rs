@@ -4,8 +4,11 @@
 use super::Context;
 use crate::bindings::lockgate::plugin::revocations::{Error, Host, Subject, Verdict};
 use crate::revocation;
+use crate::sockets::Close;
 use crate::store::file::FileError;
 
+/// Close code of a socket whose token is revoked.
+const SESSION_ENDED: u16 = 4001;
 /// Longest session id that can be revoked, bytes.
 const MAX_SESSION_ID: usize = 128;
 
@@ -64,11 +67,14 @@ impl Host for Context {
             return Ok(Err(Error::Unavailable));
         }
         let revocations = self.state().revocations();
-        answer(
-            revocations
-                .revoke_token(&token_sha256, expires_at, &self.store())
-                .await,
-        )
+        let done = revocations
+            .revoke_token(&token_sha256, expires_at, &self.store())
+            .await;
+        if done.is_ok() {
+            let close = Close::new(SESSION_ENDED, "Logged out");
+            self.state().sockets().close_token(&token_sha256, &close);
+        }
+        answer(done)
     }
 
     async fn revoke_session(&mut self, user_id: u32, session_id: String) -> Answer {

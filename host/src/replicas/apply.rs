@@ -101,7 +101,7 @@ impl Replicas<'_> {
     fn close(&self, who: &Revoked) {
         let close = Close::new(SESSION_ENDED, "Logged out");
         match who {
-            Revoked::Token => 0,
+            Revoked::Token(sha256) => self.sockets.close_token(sha256, &close),
             Revoked::Session {
                 user_id,
                 session_id,

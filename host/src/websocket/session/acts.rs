@@ -91,6 +91,7 @@ impl Session {
                 format_type: admission.format_type.clone(),
                 connected_at: self.facts.opened_at,
                 session_id: admission.session_id.clone(),
+                token_sha256: admission.token_sha256.clone(),
             };
             if let Ok(registration) = registry.register(connection, sender) {
                 self.registration = Some(registration);
