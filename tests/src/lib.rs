@@ -6,6 +6,7 @@
 //! nothing is ever skipped.
 
 pub mod attacks;
+mod bad_files;
 pub mod browser;
 mod certificates;
 pub mod chat;
@@ -27,6 +28,7 @@ pub mod redis;
 pub mod redis_nodes;
 pub mod shape;
 pub mod socket;
+pub mod sockets;
 pub mod stress;
 pub mod tokens;
 pub mod wait;

@@ -15,6 +15,28 @@ use std::time::{Duration, Instant};
 
 pub use report::Report;
 
+/// How long the parts are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// For a check.
+    Quick,
+    /// For figures.
+    Normal,
+    /// For a night.
+    Full,
+}
+
+impl Length {
+    /// One of three numbers.
+    pub(crate) fn pick<T>(self, quick: T, normal: T, full: T) -> T {
+        match self {
+            Self::Quick => quick,
+            Self::Normal => normal,
+            Self::Full => full,
+        }
+    }
+}
+
 /// What the figures were measured on and with.
 pub(crate) fn headline(program: &str) -> String {
     let binary = crate::place::binary();

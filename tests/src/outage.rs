@@ -5,7 +5,7 @@
 
 mod barred;
 mod bounds;
-mod cluster;
+pub(crate) mod cluster;
 mod commands;
 mod conflicts;
 mod course;
@@ -20,29 +20,7 @@ mod watch;
 
 use std::time::Duration;
 
-use crate::measure::{self, Report};
-
-/// How long the parts are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Length {
-    /// For a check.
-    Quick,
-    /// For figures.
-    Normal,
-    /// For a night.
-    Full,
-}
-
-impl Length {
-    /// One of three numbers.
-    fn pick<T>(self, quick: T, normal: T, full: T) -> T {
-        match self {
-            Self::Quick => quick,
-            Self::Normal => normal,
-            Self::Full => full,
-        }
-    }
-}
+use crate::measure::{self, Length, Report};
 
 /// The parts of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

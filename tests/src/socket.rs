@@ -155,6 +155,11 @@ impl Socket {
         self.text(&message.to_string()).await;
     }
 
+    /// The same; false if the socket takes nothing more.
+    pub async fn try_say(&mut self, message: &Value) -> bool {
+        self.send(Message::text(message.to_string())).await.is_ok()
+    }
+
     /// Sends a text.
     pub async fn text(&mut self, text: &str) {
         self.send(Message::text(text)).await.expect("send a text");

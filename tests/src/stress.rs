@@ -2,7 +2,6 @@
 //! starved. A part measures, prints its figures and checks its claims; a claim is about
 //! correctness and never about time.
 
-mod bad_files;
 mod behaviours;
 mod crash;
 mod hostile;

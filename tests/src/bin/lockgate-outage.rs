@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lockgate_tests::measure::Report;
-use lockgate_tests::outage::{self, Length, Part};
+use lockgate_tests::measure::{Length, Report};
+use lockgate_tests::outage::{self, Part};
 
 /// Takes Redis and hosts away from real hosts under load and prints what came of it.
 ///

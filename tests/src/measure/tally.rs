@@ -42,11 +42,13 @@ pub(crate) struct Window {
     pub(crate) lost: Vec<Lost>,
 }
 
-fn histogram() -> Histogram<u64> {
+/// Times in microseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST, 3).expect("valid bounds")
 }
 
-fn micros(time: Duration) -> u64 {
+/// At least one.
+pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
@@ -164,7 +166,8 @@ pub(crate) struct Quantiles {
 }
 
 impl Quantiles {
-    fn of(latencies: &Histogram<u64>) -> Self {
+    /// Those of a histogram of microseconds.
+    pub(crate) fn of(latencies: &Histogram<u64>) -> Self {
         let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
         Self {
             count: latencies.len(),

@@ -6,9 +6,9 @@ use std::time::Instant;
 use hyper::header::HeaderName;
 use serde_json::json;
 
-use super::Length;
 use super::cluster::connected;
 use crate::host::{Host, Service};
+use crate::measure::Length;
 use crate::measure::Report;
 use crate::measure::link::{Link, Shot};
 use crate::measure::observe::Process;

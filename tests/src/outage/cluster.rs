@@ -14,15 +14,15 @@ const KEY: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// The hosts and their Redis. The last host reaches it through the proxy.
 #[derive(Debug)]
-pub(super) struct Cluster {
-    pub(super) redis: RedisServer,
-    pub(super) proxy: Proxy,
-    pub(super) hosts: Vec<Host>,
+pub(crate) struct Cluster {
+    pub(crate) redis: RedisServer,
+    pub(crate) proxy: Proxy,
+    pub(crate) hosts: Vec<Host>,
 }
 
 impl Cluster {
     /// Starts all of them; `settings` are those of every host.
-    pub(super) async fn start(settings: impl Fn(HostBuilder) -> HostBuilder) -> Self {
+    pub(crate) async fn start(settings: impl Fn(HostBuilder) -> HostBuilder) -> Self {
         let redis = RedisServer::start().await;
         let proxy = Proxy::to(redis.port()).await;
         let mut hosts = Vec::new();
@@ -45,25 +45,25 @@ impl Cluster {
     }
 
     /// The host that can be cut off.
-    pub(super) fn last(&self) -> &Host {
+    pub(crate) fn last(&self) -> &Host {
         self.hosts.last().expect("there are hosts")
     }
 
     /// Cuts the last host off, and waits until it knows.
-    pub(super) async fn cut(&self) {
+    pub(crate) async fn cut(&self) {
         self.proxy.cut();
         connected(self.last(), "disconnected").await;
     }
 
     /// Lets it reach Redis again, and waits until it knows.
-    pub(super) async fn heal(&self) {
+    pub(crate) async fn heal(&self) {
         self.proxy.heal();
         connected(self.last(), "connected").await;
     }
 }
 
 /// As many hosts on other servers.
-pub(super) async fn hosts_on(url: &str) -> Vec<Host> {
+pub(crate) async fn hosts_on(url: &str) -> Vec<Host> {
     let mut hosts = Vec::new();
     for _ in 0..HOSTS {
         let host = replica(url.to_owned()).start().await;
@@ -81,7 +81,7 @@ fn replica(url: String) -> HostBuilder {
 }
 
 /// Waits until a host says that Redis is connected, or that it is not.
-pub(super) async fn connected(host: &Host, wanted: &str) {
+pub(crate) async fn connected(host: &Host, wanted: &str) {
     eventually(&format!("Redis is {wanted}"), async || {
         let call = host.get(crate::host::Service::Session, "/health");
         let body = call.send().await.expect(200).json();

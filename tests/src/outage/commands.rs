@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Length;
 use super::cluster::connected;
 use crate::host::{Host, Service};
 use crate::http::Call;
+use crate::measure::Length;
 use crate::measure::Report;
 use crate::redis::RedisServer;
 use crate::tokens::User;

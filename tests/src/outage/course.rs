@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Length;
 use super::barred::Barred;
 use super::fault::{Kind, Rig};
 use super::made::{self, Calls, Found, Made};
 use super::watch::{LOOKED_AT, Watch};
 use crate::host::{Host, Service};
+use crate::measure::Length;
 use crate::measure::load::Load;
 use crate::measure::report::ms;
 use crate::measure::tally::Window;

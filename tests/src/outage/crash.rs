@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::Length;
 use crate::host::{Host, Service};
 use crate::http::{Call, client};
+use crate::measure::Length;
 use crate::measure::Report;
 use crate::measure::report::{median, worst};
 use crate::tokens::{Tokens, User};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::Length;
+use crate::measure::Length;
 use crate::proxy::Proxy;
 use crate::redis::{PASSWORD, RedisServer};
 

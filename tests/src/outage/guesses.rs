@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use hyper::header::HeaderName;
 use serde_json::json;
 
-use super::Length;
 use crate::host::{Host, Service};
+use crate::measure::Length;
 use crate::measure::link::{Link, Shot};
 use crate::measure::load::Load;
 use crate::measure::tally::Window;

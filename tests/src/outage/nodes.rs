@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::Length;
 use super::cluster::hosts_on;
 use super::replicas::{Course, end, valid_on};
 use super::watch::LOOKED_AT;
 use crate::host::{Host, Service};
+use crate::measure::Length;
 use crate::measure::load::Load;
 use crate::measure::{Report, mix};
 use crate::redis_nodes::{RedisCluster, RedisSentinels};

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::Length;
 use super::cluster::Cluster;
 use crate::host::{Host, Service};
 use crate::http::Answer;
+use crate::measure::Length;
 use crate::measure::Report;
 use crate::tokens::User;
 use crate::wait::eventually;

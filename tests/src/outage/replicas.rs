@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::Length;
 use super::cluster::Cluster;
 use crate::host::{Host, Service};
+use crate::measure::Length;
 use crate::measure::Report;
 use crate::measure::link::{Link, Shot};
 use crate::measure::report::ms;

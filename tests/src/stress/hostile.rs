@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Settings;
-use super::bad_files::PROBED;
 use super::behaviours::{self, Behaviour, LOOP};
+use crate::bad_files::PROBED;
 use crate::component::{self, Probe, version_text};
 use crate::host::Host;
 use crate::measure::link::{Answer, Link, Loss, Shot, first_right};

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Settings;
-use super::bad_files::PROBED;
+use crate::bad_files::PROBED;
 use crate::component::{self, Probe, version_text};
 use crate::host::Host;
 use crate::measure::Report;

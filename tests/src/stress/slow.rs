@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Settings;
-use super::bad_files::PROBED;
+use crate::bad_files::PROBED;
 use crate::component::{self, Probe};
 use crate::host::Host;
 use crate::measure::load::Load;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use super::Settings;
-use super::bad_files::{Kind, PROBED};
+use crate::bad_files::{Kind, PROBED};
 use crate::component::{Probe, built, digest, with_note};
 use crate::host::{Host, Service};
 use crate::measure::load::Load;

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::Settings;
-use super::bad_files::PROBED;
 use super::crash::times;
+use crate::bad_files::PROBED;
 use crate::component::{self, Probe, version_text};
 use crate::host::Host;
 use crate::measure::link::{Link, Loss, Shot};
