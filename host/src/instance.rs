@@ -156,24 +156,23 @@ impl Instance {
     async fn enter(&mut self, job: &Job) -> Result<Output, Fault> {
         let store = &mut self.store;
         let limits = &self.revision.service().limits;
-        if let Job::Request(request) = job {
-            let handler = self.plugin.lockgate_plugin_handler();
-            let answer = handler.call_handle(&mut *store, request).await;
-            let answer = answer.map_err(|error| fault(&error, store))?;
-            return Ok(Output::Response(response::convert(answer, limits)?));
-        }
-        let events = self.sockets.as_ref().ok_or(Fault::NoSockets)?;
-        let events = events.lockgate_plugin_websocket();
+        let events = self.sockets.as_ref().ok_or(Fault::NoSockets);
+        let events = events.map(|events| events.lockgate_plugin_websocket());
         let done = match job {
-            Job::Request(_) => return Err(Fault::NoSockets),
+            Job::Request(request) => {
+                let handler = self.plugin.lockgate_plugin_handler();
+                let answer = handler.call_handle(&mut *store, request).await;
+                let answer = answer.map_err(|error| fault(&error, store))?;
+                return Ok(Output::Response(response::convert(answer, limits)?));
+            }
             Job::Open(connection, request) => {
-                events.call_open(&mut *store, connection, request).await
+                events?.call_open(&mut *store, connection, request).await
             }
             Job::Message(connection, event) => {
-                events.call_message(&mut *store, connection, event).await
+                events?.call_message(&mut *store, connection, event).await
             }
             Job::Closed(connection, ending) => {
-                let done = events.call_closed(&mut *store, connection, ending).await;
+                let done = events?.call_closed(&mut *store, connection, ending).await;
                 done.map(|()| Vec::new())
             }
         };

@@ -17,7 +17,7 @@ use crate::events::{CHANNEL, Events, Heard, STREAM};
 use crate::journal::Journal;
 use crate::revocation::Revocations;
 use crate::shared::SharedStore;
-use crate::sockets::Sockets;
+use crate::sockets::{Close, Sockets};
 use crate::store;
 use crate::store::redis::{Cursor, Link, Place};
 
@@ -269,6 +269,11 @@ impl Replicas<'_> {
         }
         for key in hints.stale.iter().chain(&hints.read) {
             self.shared.cache().forget(key.as_bytes());
+        }
+        for (user_id, at) in &hints.expired {
+            let until = at.unwrap_or_else(|| self.clock.now());
+            let close = Close::session_ended();
+            self.sockets.close_until(*user_id, until, &close);
         }
         if hints.everything {
             self.shared.cache().forget_all();

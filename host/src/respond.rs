@@ -152,9 +152,9 @@ pub enum SocketFault {
 /// The close frame for it (RFC 6455 section 7.4).
 pub fn close(fault: SocketFault) -> Close {
     let (code, reason) = match fault {
+        SocketFault::Ended => return Close::session_ended(),
         SocketFault::Undecided => (1011, "Authentication system error"),
         SocketFault::Revoked => (1008, "Session validation failed"),
-        SocketFault::Ended => (4001, "Session ended"),
         SocketFault::Expired => (4001, "Token expired"),
         SocketFault::Stopping => (1001, "Service is stopping"),
         SocketFault::Crowded => (1013, "Too many connections"),

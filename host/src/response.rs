@@ -6,7 +6,7 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 
 use crate::bindings::lockgate::plugin::types::Response;
-use crate::bindings::socket_events::Action;
+use crate::bindings::socket_events::{Action, Admission, Credential};
 use crate::config::Limits;
 
 /// Bytes of all header names and values of one response.
@@ -74,7 +74,29 @@ pub fn checked_actions(actions: Vec<Action>, limits: &Limits) -> Result<Vec<Acti
     }
     let texts = actions.iter().map(|action| match action {
         Action::Send(text) | Action::Ask(text) | Action::Answer(text) => text.len(),
-        _ => 0,
+        Action::Close(ending) => ending.reason.len(),
+        Action::Admit(admission) => {
+            let Admission {
+                email,
+                role,
+                format_type,
+                session_id,
+                token_sha256,
+                ..
+            } = admission;
+            let named = [&admission.connection_id, &admission.token_session_id];
+            let named = named.into_iter().flatten().map(String::len);
+            let given = [email, role, format_type, session_id, token_sha256];
+            named.chain(given.map(String::len)).sum()
+        }
+        Action::Link(link) => {
+            let token = match &link.credential {
+                Credential::Token(token) => token.len(),
+                Credential::Made => 0,
+            };
+            token + link.session_id.len()
+        }
+        Action::Remember(_) | Action::Expire(_) => 0,
     });
     let bytes: usize = texts.sum();
     if bytes > limits.response_body {

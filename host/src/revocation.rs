@@ -12,6 +12,11 @@ use crate::journal::{Entry, Journal};
 use crate::store::file::FileError;
 use crate::store::{Condition, Error, Store};
 
+mod listed;
+
+pub use listed::{Revoked, session_key, user_key};
+use listed::{USER_PREFIX, cut, cut_off, token_key};
+
 /// How long the revocation of a token without `exp`, of a session or of a user is
 /// kept, seconds: the life of a refresh token and the leeway.
 const LONGEST: u64 = 604_860;
@@ -21,10 +26,6 @@ const LEEWAY: u64 = 60;
 const PAGE: usize = 64;
 /// How often a cut-off is tried against others who write it.
 const ATTEMPTS: u32 = 3;
-const PREFIX: &str = "lockgate:revoked:";
-const TOKEN_PREFIX: &str = "lockgate:revoked:token:";
-const SESSION_PREFIX: &str = "lockgate:revoked:session:";
-const USER_PREFIX: &str = "lockgate:revoked:user:";
 
 /// One verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,78 +56,6 @@ pub struct Revocations {
     clock: Clock,
     /// The store has missed a revocation.
     missed: Arc<AtomicBool>,
-}
-
-fn token_key(token_sha256: &str) -> String {
-    format!("{TOKEN_PREFIX}{token_sha256}")
-}
-
-/// The key under which a session is revoked.
-pub fn session_key(user_id: u32, session_id: &str) -> String {
-    format!("{SESSION_PREFIX}{user_id}:{session_id}")
-}
-
-/// The key of the user's cut-off.
-pub fn user_key(user_id: u32) -> String {
-    format!("{USER_PREFIX}{user_id}")
-}
-
-/// Who is meant by a key of the lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revoked {
-    /// One token, by its SHA-256.
-    Token(String),
-    /// The sessions of this id of a user.
-    Session {
-        /// The user.
-        user_id: u32,
-        /// The session.
-        session_id: String,
-    },
-    /// All that was issued to the user before.
-    User {
-        /// The user.
-        user_id: u32,
-        /// Unix seconds.
-        cut_off: u64,
-    },
-}
-
-impl Revoked {
-    /// True for a key of the lists.
-    pub fn covers(key: &str) -> bool {
-        key.starts_with(PREFIX)
-    }
-
-    /// None for what is not an entry of the lists.
-    pub fn read(key: &str, value: &[u8]) -> Option<Revoked> {
-        if let Some(hash) = key.strip_prefix(TOKEN_PREFIX) {
-            let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-            let right = hash.len() == 64 && hash.bytes().all(hex);
-            return right.then(|| Revoked::Token(hash.to_owned()));
-        }
-        if let Some(rest) = key.strip_prefix(SESSION_PREFIX) {
-            let (user_id, session_id) = rest.split_once(':')?;
-            return Some(Revoked::Session {
-                user_id: user_id.parse().ok()?,
-                session_id: session_id.to_owned(),
-            });
-        }
-        Some(Revoked::User {
-            user_id: key.strip_prefix(USER_PREFIX)?.parse().ok()?,
-            cut_off: cut_off(value)?,
-        })
-    }
-}
-
-fn cut_off(value: &[u8]) -> Option<u64> {
-    std::str::from_utf8(value).ok()?.trim().parse().ok()
-}
-
-/// True if a cut-off covers a token: issued at it or before, at an unknown time, or
-/// at a time that lies too far ahead to be believed.
-fn cut(issued_at: Option<u64>, cut_off: u64, now: u64) -> bool {
-    issued_at.is_none_or(|iat| iat <= cut_off || iat > now.saturating_add(LEEWAY))
 }
 
 /// True if the user's own session record was marked invalid by another server.
@@ -675,35 +604,6 @@ mod tests {
                 .await
                 .revoked
         );
-    }
-
-    #[test]
-    fn keys_say_who_is_meant() {
-        let session = Revoked::Session {
-            user_id: 4,
-            session_id: "a:b".into(),
-        };
-        let user = Revoked::User {
-            user_id: 4,
-            cut_off: 9,
-        };
-        for (key, value, meant) in [
-            (
-                token_key(&"ab".repeat(32)),
-                "1",
-                Some(Revoked::Token("ab".repeat(32))),
-            ),
-            (token_key("ab"), "1", None),
-            (token_key(&"AB".repeat(32)), "1", None),
-            (session_key(4, "a:b"), "1", Some(session)),
-            (format!("{SESSION_PREFIX}x:s"), "1", None),
-            (format!("{SESSION_PREFIX}4"), "1", None),
-            (user_key(4), "9", Some(user)),
-            (user_key(4), "soon", None),
-            ("session:s-1".to_owned(), "1", None),
-        ] {
-            assert_eq!(Revoked::read(&key, value.as_bytes()), meant, "{key}");
-        }
     }
 
     #[tokio::test]

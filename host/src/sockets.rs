@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 const MAX_REASON: usize = 123;
 /// Close code for what should not have happened (RFC 6455 section 7.4.1).
 const INTERNAL_ERROR: u16 = 1011;
+/// Private use (RFC 6455 section 7.4.2).
+const SESSION_ENDED: u16 = 4001;
 
 /// One socket and who is at its other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +31,12 @@ pub struct Connection {
     pub connected_at: u64,
     /// The session that the credentials named.
     pub session_id: String,
+    /// The session that the token itself names, if it is another one.
+    pub token_session_id: Option<String>,
     /// SHA-256 of the token that it rests on, in hex.
     pub token_sha256: String,
+    /// When that token was issued, unix seconds.
+    pub issued_at: Option<u64>,
 }
 
 /// What a close frame says.
@@ -43,6 +49,11 @@ pub struct Close {
 }
 
 impl Close {
+    /// Of a socket whose session was revoked, or ended, while it was open.
+    pub fn session_ended() -> Close {
+        Close::new(SESSION_ENDED, "Session ended")
+    }
+
     /// A code that must not be sent becomes 1011; a long reason is cut.
     pub fn new(code: u16, reason: &str) -> Close {
         let code = match code {
@@ -57,10 +68,16 @@ impl Close {
     }
 }
 
-/// The id is taken.
+/// Why a socket is not registered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a socket with this connection id is already registered")]
-pub struct Taken;
+pub enum Refused {
+    /// The id is in use.
+    #[error("a socket with this connection id is already registered")]
+    Taken,
+    /// The user has as many as one may have.
+    #[error("the user has as many sockets as one may have")]
+    Crowded,
+}
 
 /// All sockets of this process.
 #[derive(Debug, Default)]
@@ -91,6 +108,14 @@ pub struct Registration {
     id: String,
 }
 
+impl Registration {
+    /// Lists the socket, under its id, as another connection. An order to close that was
+    /// given before still holds.
+    pub fn renew(&self, connection: Connection) {
+        self.sockets.lock().replace(&self.id, connection);
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         self.sockets.lock().remove(&self.id);
@@ -99,17 +124,18 @@ impl Drop for Registration {
 
 impl Sockets {
     /// Adds a socket. `close` is sent to at most once; whoever holds the other end
-    /// closes the socket then.
+    /// closes the socket then. `most` is how many one user may have.
     ///
     /// # Errors
-    /// [`Taken`] if the id is in use.
+    /// [`Refused`]: nothing was added.
     pub fn register(
         self: &Arc<Self>,
         connection: Connection,
         close: oneshot::Sender<Close>,
-    ) -> Result<Registration, Taken> {
+        most: usize,
+    ) -> Result<Registration, Refused> {
         let id = connection.id.clone();
-        self.lock().insert(connection, close)?;
+        self.lock().insert(connection, close, most)?;
         Ok(Registration {
             sockets: Arc::clone(self),
             id,
@@ -148,7 +174,10 @@ impl Sockets {
     /// number of those that were told and still there.
     pub fn close(&self, user_id: u32, session_id: Option<&str>, close: &Close) -> usize {
         let meant = |connection: &Connection| {
-            session_id.is_none_or(|session| session == connection.session_id)
+            session_id.is_none_or(|session| {
+                session == connection.session_id
+                    || Some(session) == connection.token_session_id.as_deref()
+            })
         };
         self.close_where(user_id, meant, close)
     }
@@ -161,6 +190,18 @@ impl Sockets {
             |connection| connection.connected_at <= until,
             close,
         )
+    }
+
+    /// Tells the sockets of a user to close whose token was issued at a time (unix
+    /// seconds, if it says so) that `covers` covers. The number of those that were told and
+    /// still there.
+    pub fn close_issued(
+        &self,
+        user_id: u32,
+        covers: impl Fn(Option<u64>) -> bool,
+        close: &Close,
+    ) -> usize {
+        self.close_where(user_id, |connection| covers(connection.issued_at), close)
     }
 
     /// Tells the sockets that rest on a token to close. The number of those that were
@@ -197,18 +238,40 @@ impl Tables {
         &mut self,
         connection: Connection,
         close: oneshot::Sender<Close>,
-    ) -> Result<(), Taken> {
+        most: usize,
+    ) -> Result<(), Refused> {
         let id = connection.id.clone();
         if self.by_id.contains_key(&id) {
-            return Err(Taken);
+            return Err(Refused::Taken);
         }
-        let user_id = connection.user_id;
-        self.by_user.entry(user_id).or_default().insert(id.clone());
-        let token = connection.token_sha256.clone();
-        self.by_token.entry(token).or_default().insert(id.clone());
+        if self.ids(connection.user_id).count() >= most {
+            return Err(Refused::Crowded);
+        }
+        self.enter(&connection, &id);
         let close = Some(close);
         self.by_id.insert(id, Entry { connection, close });
         Ok(())
+    }
+
+    fn replace(&mut self, id: &str, connection: Connection) {
+        let Some(mut entry) = self.by_id.remove(id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut entry.connection, connection);
+        // One that is told to close is in no list any more.
+        if entry.close.is_some() {
+            self.leave(&before, id);
+            self.enter(&entry.connection, id);
+        }
+        self.by_id.insert(id.to_owned(), entry);
+    }
+
+    fn enter(&mut self, connection: &Connection, id: &str) {
+        let users = self.by_user.entry(connection.user_id).or_default();
+        users.insert(id.to_owned());
+        let token = connection.token_sha256.clone();
+        let tokens = self.by_token.entry(token).or_default();
+        tokens.insert(id.to_owned());
     }
 
     fn remove(&mut self, id: &str) {
@@ -285,7 +348,9 @@ mod tests {
             format_type: "enhanced".into(),
             connected_at: 1_000,
             session_id: session_id.into(),
+            token_session_id: None,
             token_sha256: format!("{id}-token"),
+            issued_at: Some(900),
         }
     }
 
@@ -300,7 +365,7 @@ mod tests {
             .map(|(id, user, session)| {
                 let (sender, receiver) = oneshot::channel();
                 let connection = connection(id, user, session);
-                (sockets.register(connection, sender).unwrap(), receiver)
+                (sockets.register(connection, sender, 2).unwrap(), receiver)
             })
             .collect();
         (sockets, held)
@@ -356,9 +421,48 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_off_leaves_the_sockets_that_were_opened_later() {
+    fn a_user_has_so_many() {
         let (sockets, _held) = three();
-        let close = Close::new(4001, "Logged out");
+        let more = |user| {
+            let connection = connection("d", user, "s9");
+            sockets.register(connection, oneshot::channel().0, 2)
+        };
+        assert_eq!(more(1).unwrap_err(), Refused::Crowded);
+        assert!(more(2).is_ok());
+    }
+
+    #[test]
+    fn a_socket_is_listed_anew_and_an_order_to_close_it_holds() {
+        let (sockets, mut held) = three();
+        let mut other = connection("a", 1, "s3");
+        other.token_sha256 = "another".into();
+        other.token_session_id = Some("s4".into());
+        held[0].0.renew(other.clone());
+        let close = Close::session_ended();
+        assert_eq!(sockets.close(1, Some("s1"), &close), 0);
+        assert_eq!(sockets.close_token("a-token", &close), 0);
+        assert_eq!(sockets.close(1, Some("s4"), &close), 1);
+        held[0].0.renew(other);
+        assert_eq!(held[0].1.try_recv(), Ok(close));
+        assert_eq!(ids(&sockets.list(None)), ["b", "c"]);
+        held.clear();
+        assert!(sockets.lock().by_user.is_empty() && sockets.lock().by_token.is_empty());
+    }
+
+    #[test]
+    fn a_cut_off_closes_by_the_age_of_the_token() {
+        let (sockets, _held) = three();
+        let close = Close::session_ended();
+        let until = |cut_off| move |issued: Option<u64>| issued.is_none_or(|iat| iat <= cut_off);
+        assert_eq!(sockets.close_issued(1, until(899), &close), 0);
+        assert_eq!(sockets.close_issued(1, until(900), &close), 2);
+        assert_eq!(ids(&sockets.list(None)), ["c"]);
+    }
+
+    #[test]
+    fn an_end_leaves_the_sockets_that_were_opened_later() {
+        let (sockets, _held) = three();
+        let close = Close::session_ended();
         assert_eq!(sockets.close_until(1, 999, &close), 0);
         assert_eq!(sockets.close_until(1, 1_000, &close), 2);
         assert_eq!(ids(&sockets.list(None)), ["c"]);
@@ -377,9 +481,9 @@ mod tests {
         let (sockets, mut held) = three();
         sockets.close(1, Some("s1"), &Close::new(4001, ""));
         let again = |sockets: &Arc<Sockets>| {
-            sockets.register(connection("a", 3, "s9"), oneshot::channel().0)
+            sockets.register(connection("a", 3, "s9"), oneshot::channel().0, 2)
         };
-        assert_eq!(again(&sockets).unwrap_err(), Taken);
+        assert_eq!(again(&sockets).unwrap_err(), Refused::Taken);
         held.remove(0);
         let registration = again(&sockets).unwrap();
         assert_eq!(ids(&sockets.list(Some(3))), ["a"]);

@@ -7,8 +7,8 @@ mod relay;
 mod session;
 mod wire;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,8 @@ use http::Response;
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use metrics::{counter, gauge};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +28,10 @@ use crate::slot::Slot;
 use crate::state::State;
 use session::Session;
 
+/// Sockets that are not admitted yet, or were refused and are still being closed.
+const OPENING: usize = 1024;
+/// A client that found no place may come again then.
+const RETRY: Duration = Duration::from_secs(1);
 /// What the closing handshakes of a drain may take.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
@@ -40,7 +46,9 @@ pub struct Hub {
     stop: CancellationToken,
     /// Over so long the sockets are closed when the host stops.
     spread: Duration,
+    stopped_at: OnceLock<Instant>,
     open: AtomicUsize,
+    opening: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Hub {
@@ -68,14 +76,16 @@ impl Hub {
             slot: slot.clone(),
             state: state.clone(),
             limits: config.sockets,
-            upstream: Arc::new(relay::Settings {
-                url: config.chat_upstream_url.clone(),
-                patience: config.chat_reply_timeout,
-            }),
+            upstream: Arc::new(relay::Settings::new(
+                config.chat_upstream_url.clone(),
+                config.chat_reply_timeout,
+            )),
             tasks,
             stop,
             spread: config.server.drain.saturating_sub(FAREWELL),
+            stopped_at: OnceLock::new(),
             open: AtomicUsize::new(0),
+            opening: Arc::new(Semaphore::new(OPENING)),
         }))
     }
 
@@ -89,7 +99,7 @@ impl Hub {
     /// afterwards, because a browser cannot see a refused handshake.
     ///
     /// # Errors
-    /// [`Fault`]: this is no handshake.
+    /// [`Fault`]: this is no handshake, or there is no place for another socket.
     pub fn accept(
         self: &Arc<Self>,
         parts: &mut Parts,
@@ -99,30 +109,46 @@ impl Hub {
         let response = handshake::answer(parts)?;
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let upgrade = upgrade.ok_or(Fault::Malformed)?;
-        let place = Place::take(self);
+        let place = Place::take(self).ok_or(Fault::Busy(RETRY))?;
         self.tasks
             .spawn(Session::run(place, upgrade, request, id.to_owned()));
         Ok(response)
+    }
+
+    /// When the host stops, each socket leaves after its share (0 to 1) of a stretch of
+    /// time, for all at once would come back at once.
+    async fn leaving(&self, share: f64) {
+        self.stop.cancelled().await;
+        let stopped_at = *self.stopped_at.get_or_init(Instant::now);
+        sleep_until(stopped_at + self.spread.mul_f64(share)).await;
     }
 }
 
 /// One socket's place in the count.
 struct Place {
     hub: Arc<Hub>,
-    /// It is one too many.
-    over: bool,
+    /// Held until the socket is admitted: who has shown nothing yet has fewer places.
+    opening: Option<OwnedSemaphorePermit>,
 }
 
 impl Place {
-    fn take(hub: &Arc<Hub>) -> Place {
-        let before = hub.open.fetch_add(1, Ordering::Relaxed);
-        let service = hub.slot.service().name.clone();
-        counter!("lockgate_sockets_opened_total", "service" => service.clone()).increment(1);
-        gauge!("lockgate_sockets_open", "service" => service).increment(1.0);
-        Place {
-            over: before >= hub.limits.most,
-            hub: hub.clone(),
+    fn take(hub: &Arc<Hub>) -> Option<Place> {
+        if hub.stop.is_cancelled() {
+            return None;
         }
+        let opening = hub.opening.clone().try_acquire_owned().ok()?;
+        let service = hub.slot.service().name.clone();
+        gauge!("lockgate_sockets_open", "service" => service.clone()).increment(1.0);
+        let before = hub.open.fetch_add(1, Ordering::Relaxed);
+        let place = Place {
+            hub: hub.clone(),
+            opening: Some(opening),
+        };
+        if before >= hub.limits.most {
+            return None;
+        }
+        counter!("lockgate_sockets_opened_total", "service" => service).increment(1);
+        Some(place)
     }
 }
 

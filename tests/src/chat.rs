@@ -98,6 +98,8 @@ impl Chat {
         self.task = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                // Several small messages follow one another.
+                let _ = stream.set_nodelay(true);
                 let manner = *manner.lock().expect("no panic held it");
                 connections.spawn(serve(stream, seen.clone(), manner, verify.clone()));
                 while connections.try_join_next().is_some() {}

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use lockgate_tests::memory;
 use lockgate_tests::metrics::Metrics;
+use lockgate_tests::proxy::Proxy;
 use lockgate_tests::socket::Came;
 use lockgate_tests::{Host, RedisServer, Service, User, component, raw};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// A client that writes frames byte by byte, after its `connection_confirmed`.
 async fn raw_socket(host: &Host, token: &str) -> TcpStream {
@@ -167,15 +168,25 @@ async fn one_user_and_one_host_have_so_many_sockets() {
         let token = host.tokens.access(&User::new(id));
         open.push(host.chat_socket(&token).confirmed().await.0);
     }
+    // The host has no place left: that is said before the switch of protocols.
     let late = host.tokens.access(&User::new(3));
-    assert_eq!(host.chat_socket(&late).refused().await.0, 1013);
+    match host.chat_socket(&late).try_open().await {
+        Err(Error::Http(answer)) => {
+            assert_eq!(answer.status(), 503);
+            assert!(answer.headers().contains_key("retry-after"));
+        }
+        other => panic!("{other:?}"),
+    }
     for socket in open.drain(..2) {
         socket.close().await;
     }
     lockgate_tests::wait::eventually("a place is free again", async || {
-        match host.chat_socket(&token).open().await.came().await {
-            Came::Said(_) => Ok(()),
-            other => Err(other),
+        match host.chat_socket(&token).try_open().await {
+            Ok(mut socket) => match socket.came().await {
+                Came::Said(_) => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+            Err(error) => Err(error.to_string()),
         }
     })
     .await;
@@ -183,6 +194,12 @@ async fn one_user_and_one_host_have_so_many_sockets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_is_not_read_and_costs_no_memory() {
+    // Each is small and has an answer, by the plugin or by the host; nobody reads it.
+    nobody_reads(&frame(0x81, br#"{"type":"session_restoration"}"#)).await;
+    nobody_reads(&frame(0x89, &[b'p'; 125])).await;
+}
+
+async fn nobody_reads(message: &[u8]) {
     let host = Host::start().await;
     let token = host.tokens.access(&User::new(42));
     let before = memory::resident(host.pid());
@@ -190,8 +207,7 @@ async fn who_does_not_read_is_not_read_and_costs_no_memory() {
     for _ in 0..20 {
         streams.push(raw_socket(&host, &token).await);
     }
-    // Each message is small and has an answer; nobody reads it.
-    let said = frame(0x81, br#"{"type":"session_restoration"}"#).repeat(1_000);
+    let said = message.repeat(1_000);
     let writing = streams.iter_mut().map(async |stream| {
         let mut written = 0_usize;
         let end = Instant::now() + Duration::from_secs(4);
@@ -291,6 +307,66 @@ async fn a_logout_on_another_host_closes_the_socket() {
     );
     let refused = two.chat_socket(&token).refused().await;
     assert_eq!(refused, (1008, "Session validation failed".to_owned()));
+}
+
+/// The coordinator's event for a user, without a session.
+async fn end_all(host: &Host, user: &User, event: &str) -> Value {
+    let event = json!({
+        "user_id": user.id, "email": user.email, "event_type": event, "source": "api",
+    });
+    let call = host.post(Service::Coordinator, "/api/v1/coordinator/sync-auth");
+    let call = call.bearer(&host.tokens.access(user)).json(&event);
+    call.send().await.expect(200).json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_all_logins_of_a_user_closes_sockets_on_every_host() {
+    let redis = RedisServer::start().await;
+    let one = Host::builder().redis(&redis).start().await;
+    let key = lockgate_tests::host::Secret::Bytes(one.tokens.key().to_vec());
+    let two = Host::builder().redis(&redis).secret(key).start().await;
+    for (id, event) in [(1, "logout"), (2, "session_expired")] {
+        let (user, other) = (User::new(id), User::new(id).session("s-other"));
+        let (token, other) = (one.tokens.access(&user), one.tokens.access(&other));
+        let (mut here, _) = one.chat_socket(&token).confirmed().await;
+        let (mut beside, _) = one.chat_socket(&other).confirmed().await;
+        let (mut there, _) = two.chat_socket(&token).confirmed().await;
+        let (mut bystander, _) = two
+            .chat_socket(&two.tokens.access(&User::new(9)))
+            .confirmed()
+            .await;
+        let said = end_all(&one, &user, event).await;
+        assert_eq!(said["propagated"]["websocket"], 2, "{event}: {said}");
+        for socket in [&mut here, &mut beside, &mut there] {
+            assert_eq!(socket.closed().await.0, 4001, "{event}");
+        }
+        assert_eq!(
+            bystander.ask(&json!({"type": "ping"})).await["type"],
+            "pong"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_off_that_comes_late_closes_what_was_opened_meanwhile() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::to(redis.port()).await;
+    let one = Host::builder().redis(&redis).start().await;
+    let key = lockgate_tests::host::Secret::Bytes(one.tokens.key().to_vec());
+    let two = Host::builder()
+        .env("REDIS_URL", redis.url_at(proxy.port()))
+        .secret(key)
+        .start()
+        .await;
+    let user = User::new(42);
+    let token = one.tokens.access(&user);
+    proxy.cut();
+    // The clock of sockets counts seconds: this one is opened after the cut-off.
+    end_all(&one, &user, "logout").await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let (mut socket, _) = two.chat_socket(&token).confirmed().await;
+    proxy.heal();
+    assert_eq!(socket.closed().await.0, 4001);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,6 +69,31 @@ async fn whatever_it_answers_is_one_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_twice_is_not_that_of_the_next_message() {
+    let host = host().await;
+    let _chat = chat_of(&host).await;
+    let mut socket = socket(&host).await;
+    let sent = ["twice", "next", "twice", "last"];
+    for message in sent {
+        socket
+            .say(&json!({"type": "chat_message", "message": message}))
+            .await;
+    }
+    let mut answers = Vec::new();
+    while answers.len() < sent.len() {
+        let said = socket.said().await;
+        if said["type"] != "message_received" {
+            answers.push(said["content"].clone());
+        }
+    }
+    assert_eq!(
+        answers,
+        sent.map(|message| json!(format!("echo: {message}")))
+    );
+    nothing_else(&mut socket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_sent_at_once_are_answered_in_order() {
     let host = host().await;
     let chat = chat_of(&host).await;

@@ -70,11 +70,12 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
         },
         database: database(&file.database)?,
         chat_upstream_url: chat(file.chat.upstream_url.as_deref())?,
-        chat_reply_timeout: Duration::from_secs(at_least(
+        chat_reply_timeout: Duration::from_secs(between(
             "CHAT_REPLY_TIMEOUT_SECONDS",
             file.chat.reply_timeout_seconds,
             120,
             1,
+            86_400,
         )?),
         sockets: sockets(&file.sockets)?,
         data_dir,

@@ -3,6 +3,8 @@
 
 use lockgate_identity::usable_session_id;
 use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::{Kind, MAX_KEYS};
 
@@ -35,6 +37,8 @@ pub enum Said {
         user_id: u32,
         /// The session, if one is named.
         session_id: Option<String>,
+        /// When, unix seconds, if it says so.
+        at: Option<u64>,
     },
     /// These keys should be read again.
     Keys(Vec<String>),
@@ -49,6 +53,7 @@ struct Wire {
     event_type: String,
     user_id: Option<u32>,
     session_id: Option<String>,
+    timestamp: Option<String>,
     #[serde(default)]
     keys: Vec<String>,
 }
@@ -74,6 +79,7 @@ impl Heard {
                 kind: Kind::parse(word)?,
                 user_id: wire.user_id?,
                 session_id: wire.session_id.filter(|id| usable_session_id(id)),
+                at: wire.timestamp.as_deref().and_then(unix),
             },
         };
         Some(Heard {
@@ -82,6 +88,12 @@ impl Heard {
             said,
         })
     }
+}
+
+/// Unix seconds of a time as events write it (RFC 3339).
+fn unix(time: &str) -> Option<u64> {
+    let time = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+    u64::try_from(time.unix_timestamp()).ok()
 }
 
 #[cfg(test)]
@@ -99,11 +111,13 @@ mod tests {
                 kind: Kind::Logout,
                 user_id: 42,
                 session_id: session.map(str::to_owned),
+                at: Some(1_000),
             })
         };
         let event = |session: &str| {
             format!(
-                r#"{{"host":"a","seq":1,"event_type":"logout","user_id":42,"session_id":{session}}}"#
+                r#"{{"host":"a","seq":1,"event_type":"logout","user_id":42,"session_id":{session},
+                    "timestamp":"1970-01-01T00:16:40Z"}}"#
             )
         };
         assert_eq!(parse(&event(r#""s-1""#)), login(Some("s-1")));

@@ -2,27 +2,20 @@
 //! what becomes part of a key, for guests are not trusted to.
 
 use super::Context;
-use crate::bindings::lockgate::plugin::revocations::{Error, Host, Subject, Verdict};
-use crate::revocation;
-use crate::sockets::Close;
+use crate::bindings::lockgate::plugin::revocations::{Done, Error, Host, Subject, Verdict};
+use crate::revocation::{self, Revoked};
 use crate::store::file::FileError;
 
-/// Close code of a socket whose token is revoked.
-const SESSION_ENDED: u16 = 4001;
 /// Longest session id that can be revoked, bytes.
 const MAX_SESSION_ID: usize = 128;
 
-type Answer = wasmtime::Result<Result<bool, Error>>;
+type Answer = wasmtime::Result<Result<Done, Error>>;
 
 fn is_sha256(text: &str) -> bool {
     text.len() == 64
         && text
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn answer(done: Result<bool, FileError>) -> Answer {
-    Ok(done.map_err(|_| Error::Unavailable))
 }
 
 impl Context {
@@ -35,6 +28,20 @@ impl Context {
             return Err(Error::Denied);
         }
         Ok(())
+    }
+
+    /// Closes the sockets that rest on what was revoked, whoever has revoked it.
+    fn ended(&mut self, who: &Revoked, done: Result<bool, FileError>) -> Answer {
+        Ok(done
+            .map(|shared| {
+                let state = self.state();
+                let closed = who.close(state.sockets(), state.clock().now());
+                Done {
+                    shared,
+                    closed: u32::try_from(closed).unwrap_or(u32::MAX),
+                }
+            })
+            .map_err(|_| Error::Unavailable))
     }
 }
 
@@ -70,11 +77,7 @@ impl Host for Context {
         let done = revocations
             .revoke_token(&token_sha256, expires_at, &self.store())
             .await;
-        if done.is_ok() {
-            let close = Close::new(SESSION_ENDED, "Logged out");
-            self.state().sockets().close_token(&token_sha256, &close);
-        }
-        answer(done)
+        self.ended(&Revoked::Token(token_sha256), done)
     }
 
     async fn revoke_session(&mut self, user_id: u32, session_id: String) -> Answer {
@@ -86,11 +89,14 @@ impl Host for Context {
             return Ok(Err(Error::Unavailable));
         }
         let revocations = self.state().revocations();
-        answer(
-            revocations
-                .revoke_session(user_id, &session_id, &self.store())
-                .await,
-        )
+        let done = revocations
+            .revoke_session(user_id, &session_id, &self.store())
+            .await;
+        let who = Revoked::Session {
+            user_id,
+            session_id,
+        };
+        self.ended(&who, done)
     }
 
     async fn revoke_user(&mut self, user_id: u32, cut_off: u64) -> Answer {
@@ -99,11 +105,10 @@ impl Host for Context {
             return Ok(Err(error));
         }
         let revocations = self.state().revocations();
-        answer(
-            revocations
-                .revoke_user(user_id, cut_off, &self.store())
-                .await,
-        )
+        let done = revocations
+            .revoke_user(user_id, cut_off, &self.store())
+            .await;
+        self.ended(&Revoked::User { user_id, cut_off }, done)
     }
 }
 

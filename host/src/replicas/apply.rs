@@ -10,7 +10,6 @@ use crate::emergency::mirrored_user;
 use crate::journal::Entry;
 use crate::reissue;
 use crate::revocation::Revoked;
-use crate::sockets::Close;
 use crate::store;
 use crate::store::redis::Held;
 
@@ -22,8 +21,6 @@ const SCANNED: usize = 1000;
 const PATTERN: &str = "lockgate:*";
 /// How long an entry without an end is kept, seconds.
 const LONGEST: u64 = 604_860;
-/// Close code of a socket whose session has ended.
-const SESSION_ENDED: u16 = 4001;
 
 impl Replicas<'_> {
     /// One page of all keys.
@@ -94,21 +91,8 @@ impl Replicas<'_> {
         let learnt = self.revocations.absorb(revoked).await.unwrap_or(0)
             + reissue::absorb(self.journal, rotated).await.unwrap_or(0);
         metrics::counter!("lockgate_replica_learnt_total").increment(learnt as u64);
-        ended.iter().for_each(|who| self.close(who));
-    }
-
-    /// Closes the sockets of what another host ended.
-    fn close(&self, who: &Revoked) {
-        let close = Close::new(SESSION_ENDED, "Logged out");
-        match who {
-            Revoked::Token(sha256) => self.sockets.close_token(sha256, &close),
-            Revoked::Session {
-                user_id,
-                session_id,
-            } => self.sockets.close(*user_id, Some(session_id), &close),
-            Revoked::User { user_id, cut_off } => {
-                self.sockets.close_until(*user_id, *cut_off, &close)
-            }
-        };
+        for who in ended {
+            who.close(self.sockets, now);
+        }
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Hints {
     pub(super) read: BTreeSet<String>,
     /// Read all that hosts keep.
     pub(super) everything: bool,
+    /// Users whose sessions have ended, whichever they are, and when: no key says so.
+    pub(super) expired: Vec<(u32, Option<u64>)>,
 }
 
 impl Hints {
@@ -37,7 +39,11 @@ impl Hints {
                 kind,
                 user_id,
                 session_id,
+                at,
             } => {
+                if kind == Kind::SessionExpired && session_id.is_none() {
+                    self.expired.push((user_id, at));
+                }
                 let session = session_id.as_deref();
                 self.stale.insert(format!("session:{user_id}"));
                 self.stale.extend(session.map(|id| format!("session:{id}")));
@@ -95,6 +101,7 @@ mod tests {
             kind,
             user_id: 4,
             session_id: session_id.map(str::to_owned),
+            at: Some(7),
         }
     }
 
@@ -111,6 +118,9 @@ mod tests {
             keys(&hints(Kind::SessionExpired, Some("s-1"))),
             [user[0], "lockgate:revoked:session:4:s-1", user[1]]
         );
+        // What ends without a session is written nowhere.
+        assert_eq!(hints(Kind::SessionExpired, None).expired, [(4, Some(7))]);
+        assert!(hints(Kind::Logout, None).expired.is_empty());
         let login = hints(Kind::Login, Some("s-1"));
         assert!(keys(&login).is_empty());
         let stale: Vec<_> = login.stale.iter().collect();

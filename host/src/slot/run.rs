@@ -1,5 +1,5 @@
-//! One request, or one event of a socket, in a slot: on the revision that serves, and if that fails once more on
-//! the one before it, all within the time of one answer. A revision in quarantine is
+//! One request, or one event of a socket, in a slot: on the revision that serves, and if
+//! that fails once more on the one before it, all within the time of one answer. A revision in quarantine is
 //! passed over. Nothing here loads or swaps.
 
 use std::sync::Arc;

@@ -8,41 +8,30 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use metrics::counter;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::wire::GOODBYE;
 use crate::bindings::socket_events::Failure;
 
-/// Questions of one socket that wait.
+mod upstream;
+
+pub(super) use upstream::Settings;
+use upstream::{Open, REACHED, Upstream, connect, target};
+
+/// Questions of one socket that wait, and the bytes in them. One question may be longer.
 const MOST: usize = 16;
-/// Connecting, with the handshake.
-const CONNECT: Duration = Duration::from_secs(5);
+const MOST_BYTES: usize = 128 << 10;
 /// First wait after a connection that failed; it doubles up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
-/// One message of the upstream, bytes.
-const MESSAGE: usize = 256 << 10;
-const READ_BUFFER: usize = 4 << 10;
 /// Close code of an upstream that has not accepted the credential.
 const REFUSED: u16 = 4001;
 
-type Upstream = WebSocketStream<TcpStream>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Box<Upstream>, Failure>> + Send>>;
-
-/// Where the upstream is, and how long an answer may take.
-#[derive(Debug)]
-pub(super) struct Settings {
-    pub(super) url: String,
-    pub(super) patience: Duration,
-}
 
 /// How the upstream is shown who is connected.
 pub(super) enum Credential {
@@ -74,7 +63,7 @@ struct Question {
 enum Line {
     Idle,
     Connecting(Connecting),
-    Open(Box<Upstream>),
+    Open(Box<Upstream>, Open),
 }
 
 /// One socket's way to the upstream.
@@ -112,7 +101,9 @@ impl Relay {
 
     /// Takes a question. False: too many wait already.
     pub(super) fn ask(&mut self, text: String) -> bool {
-        if self.waiting.len() >= MOST {
+        let bytes: usize = self.waiting.iter().map(|waits| waits.text.len()).sum();
+        let crowded = self.waiting.len() >= MOST || bytes + text.len() > MOST_BYTES;
+        if crowded && !self.waiting.is_empty() {
             return false;
         }
         let until = Instant::now() + self.settings.patience;
@@ -152,7 +143,7 @@ impl Relay {
                     };
                     connected.and_then(|connected| self.connected(connected))
                 }
-                Line::Open(_) => tokio::select! {
+                Line::Open(..) => tokio::select! {
                     told = self.talk() => told,
                     () = until_or_never(until) => None,
                 },
@@ -195,10 +186,7 @@ impl Relay {
         let Some(url) = url else {
             return self.give_up(Failure::Unreachable);
         };
-        self.line = Line::Connecting(Box::pin(async move {
-            let connected = timeout(CONNECT, connect(url)).await;
-            connected.unwrap_or(Err(Failure::Unreachable))
-        }));
+        self.line = Line::Connecting(Box::pin(connect(url)));
         None
     }
 
@@ -207,16 +195,15 @@ impl Relay {
     }
 
     fn connected(&mut self, connected: Result<Box<Upstream>, Failure>) -> Option<Told> {
-        let result = match &connected {
-            Ok(_) => "ok",
+        self.settings.note(match &connected {
+            Ok(_) => REACHED,
             Err(Failure::Refused) => "refused",
             Err(_) => "unreachable",
-        };
-        counter!("lockgate_upstream_connects_total", "result" => result).increment(1);
+        });
         self.asked = false;
         self.unflushed = false;
         match connected {
-            Ok(upstream) => self.line = Line::Open(upstream),
+            Ok(upstream) => self.line = Line::Open(upstream, Open::new()),
             Err(why) => self.back_off(why),
         }
         None
@@ -235,12 +222,16 @@ impl Relay {
 
     /// Sends the oldest question, or reads.
     async fn talk(&mut self) -> Option<Told> {
-        let Line::Open(upstream) = &mut self.line else {
+        let Line::Open(upstream, _) = &mut self.line else {
             return None;
         };
         if !self.asked
             && let Some(question) = self.waiting.front()
         {
+            // What is there already answers nothing that is still to be asked.
+            if let Some(came) = upstream.next().now_or_never() {
+                return self.came(came);
+            }
             // Dropped before its end it has taken nothing; at its end all.
             let fed = upstream.feed(Message::text(question.text.clone())).await;
             self.asked = true;
@@ -255,14 +246,24 @@ impl Relay {
             }
             self.unflushed = false;
         }
-        match upstream.next().await {
+        let came = upstream.next().await;
+        self.came(came)
+    }
+
+    fn came(&mut self, came: Option<Result<Message, Error>>) -> Option<Told> {
+        // A pong may have to be sent.
+        self.unflushed = true;
+        match came {
             Some(Ok(Message::Text(text))) => {
+                if let Line::Open(_, open) = &mut self.line {
+                    open.spoke = true;
+                }
                 self.rest = None;
                 self.failures = 0;
                 Some(Told::Text(text.as_str().to_owned()))
             }
             Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == REFUSED => {
-                self.back_off(Failure::Refused);
+                self.settings.note("refused");
                 self.lost(Failure::Refused)
             }
             Some(Ok(Message::Close(_)) | Err(_)) | None => self.lost(Failure::Lost),
@@ -270,15 +271,27 @@ impl Relay {
         }
     }
 
-    /// The connection is gone, and with it the answer to what was asked.
+    /// The connection is gone, and with it the answer to what was asked. One that has said
+    /// nothing is not tried again sooner than one that refuses.
     fn lost(&mut self, why: Failure) -> Option<Told> {
         counter!("lockgate_upstream_losses_total").increment(1);
-        self.line = Line::Idle;
+        let line = std::mem::replace(&mut self.line, Line::Idle);
+        let silent = matches!(line, Line::Open(_, Open { spoke: false }));
+        if silent || why == Failure::Refused {
+            self.back_off(why);
+        }
         if std::mem::take(&mut self.asked) {
             self.waiting.pop_front();
             return Some(Told::Unanswered(why));
         }
         None
+    }
+
+    /// Ends the connection, if there is one.
+    pub(super) async fn end(self) {
+        if let Line::Open(mut upstream, _) = self.line {
+            let _ = timeout(GOODBYE, upstream.send(Message::Close(None))).await;
+        }
     }
 }
 
@@ -286,40 +299,6 @@ async fn until_or_never(until: Option<Instant>) {
     match until {
         Some(until) => sleep_until(until).await,
         None => pending().await,
-    }
-}
-
-/// The upstream's URL with both parameters, percent-encoded (RFC 3986 section 2.1).
-fn target(url: &str, token: &str, session_id: &str) -> String {
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    let mark = if url.contains('?') { '&' } else { '?' };
-    format!(
-        "{url}{mark}token={}&session_id={}",
-        encoded(token),
-        encoded(session_id)
-    )
-}
-
-async fn connect(url: String) -> Result<Box<Upstream>, Failure> {
-    let request = url.into_client_request();
-    let request = request.map_err(|_| Failure::Unreachable)?;
-    let host = request.uri().host().unwrap_or_default().to_owned();
-    let host = host.trim_matches(['[', ']']);
-    let port = request.uri().port_u16().unwrap_or(80);
-    let stream = TcpStream::connect((host, port)).await;
-    let stream = stream.map_err(|_| Failure::Unreachable)?;
-    let _ = stream.set_nodelay(true);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_frame_size(Some(MESSAGE))
-        .max_message_size(Some(MESSAGE));
-    match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-        Ok((upstream, _)) => Ok(Box::new(upstream)),
-        Err(Error::Http(answer)) if matches!(answer.status().as_u16(), 401 | 403) => {
-            Err(Failure::Refused)
-        }
-        Err(_) => Err(Failure::Unreachable),
     }
 }
 

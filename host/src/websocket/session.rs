@@ -14,26 +14,34 @@ use metrics::counter;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::Place;
 use super::relay::{Relay, Told};
-use super::wire::{Heard, Wire};
+use super::wire::{Heard, Wire, gone};
+use super::{Hub, Place};
 use crate::bindings::lockgate::plugin::types::Request;
 use crate::bindings::socket_events::{Action, Admission, Connection, Ending, Event};
 use crate::instance::Job;
 use crate::respond::{self, SocketFault};
-use crate::slot::Refusal;
+use crate::slot::{Refusal, Slot};
 use crate::sockets::{Close, Registration};
 
 /// How long the switch of protocols may take.
 const SWITCH: Duration = Duration::from_secs(10);
-/// An event waits so long for a place in its service.
+/// The opening of a socket waits so long for a place in its service.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// An event of an admitted one waits so long; meanwhile nothing is read from it.
+const ADMITTED_PATIENCE: Duration = Duration::from_secs(60);
+/// Events that the host makes itself, one after the other, before it reads again.
+const MADE: u32 = 64;
 /// A token counts this long after its `exp`, seconds.
 const LEEWAY: u64 = 60;
 /// The plugin is told so long before `exp`, seconds.
 const NOTICE: u64 = 300;
 /// The clock is looked at this often, for it may be set.
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(4);
+/// Close codes that are counted each for itself: those of RFC 6455 section 7.4.1 and ours.
+const KNOWN: [u16; 13] = [
+    1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1013, 4001,
+];
 /// Unanswered pings after which a client counts as gone.
 const SILENT_PINGS: u32 = 3;
 
@@ -74,17 +82,20 @@ pub(super) struct Session {
     told_to_close: Option<oneshot::Receiver<Close>>,
     /// Events that the host has made itself.
     pending: VecDeque<Event>,
+    /// So many of them were decided one after the other.
+    made: u32,
     noticed: bool,
     pings: u32,
     next_ping: Instant,
-    /// When it is closed because the host stops.
-    leave: Option<Instant>,
+    /// Its share of the time over which sockets leave when the host stops, 0 to 1.
+    share: f64,
 }
 
 impl Session {
     /// Serves the socket to its end.
     pub(super) async fn run(place: Place, upgrade: OnUpgrade, request: Request, id: String) {
         let Ok(Ok(upgraded)) = timeout(SWITCH, upgrade).await else {
+            count_close(&place.hub, &End::Theirs(gone()));
             return;
         };
         let hub = place.hub.clone();
@@ -103,10 +114,11 @@ impl Session {
             registration: None,
             told_to_close: None,
             pending: VecDeque::new(),
+            made: 0,
             noticed: false,
             pings: 0,
             next_ping: Instant::now() + hub.limits.ping.mul_f64(rand::random_range(0.5..1.0)),
-            leave: None,
+            share: rand::random_range(0.0..1.0),
             place,
         });
         let end = match session.serve(request).await {
@@ -117,9 +129,6 @@ impl Session {
     }
 
     async fn serve(&mut self, request: Request) -> Result<std::convert::Infallible, End> {
-        if self.place.over {
-            return Err(SocketFault::Crowded.into());
-        }
         let opened = Job::Open(self.connection(), request);
         let actions = self.decide(opened).await?;
         self.act(actions, true).await?;
@@ -128,11 +137,15 @@ impl Session {
         }
         loop {
             let event = match self.pending.pop_front() {
-                Some(event) => {
-                    self.look_at_order()?;
+                Some(event) if self.made < MADE => {
+                    self.made += 1;
                     event
                 }
-                None => self.next().await?,
+                Some(_) => return Err(SocketFault::Undecided.into()),
+                None => {
+                    self.made = 0;
+                    self.next().await?
+                }
             };
             let happened = Job::Message(self.connection(), event);
             let actions = self.decide(happened).await?;
@@ -144,16 +157,19 @@ impl Session {
     async fn next(&mut self) -> Result<Event, End> {
         loop {
             let due = self.due();
-            let stopping = self.leave.is_none();
             tokio::select! {
                 biased;
-                close = ordered(&mut self.told_to_close) => return Err(End::Ours(close)),
+                end = interrupted(
+                    &mut self.told_to_close,
+                    &self.place.hub,
+                    self.share,
+                    self.facts.expires_at,
+                ) => return Err(end),
                 () = sleep_until(due) => {
                     if let Some(event) = self.timers().await? {
                         return Ok(event);
                     }
                 }
-                () = self.place.hub.stop.cancelled(), if stopping => self.plan_leaving(),
                 heard = self.wire.next() => match heard {
                     Heard::Text(text) => {
                         self.pings = 0;
@@ -175,66 +191,39 @@ impl Session {
     /// When something is to be done although nothing happens.
     fn due(&self) -> Instant {
         let now = self.place.hub.state.clock().now();
-        let mut due = self.next_ping.min(Instant::now() + LOOK);
-        if let Some(leave) = self.leave {
-            due = due.min(leave);
+        let notice = self.facts.expires_at.filter(|_| !self.noticed);
+        let notice = notice.map(|at| at.saturating_sub(NOTICE).saturating_sub(now));
+        match notice {
+            Some(left) => {
+                let left = Duration::from_secs(left).min(LOOK);
+                self.next_ping.min(Instant::now() + left)
+            }
+            None => self.next_ping,
         }
-        if let Some(expires_at) = self.facts.expires_at {
-            let next = if self.noticed {
-                expires_at.saturating_add(LEEWAY)
-            } else {
-                expires_at.saturating_sub(NOTICE)
-            };
-            let left = Duration::from_secs(next.saturating_sub(now));
-            due = due.min(Instant::now() + left.min(LOOK));
-        }
-        due
     }
 
     async fn timers(&mut self) -> Result<Option<Event>, End> {
         let now = Instant::now();
-        if self.leave.is_some_and(|leave| leave <= now) {
-            return Err(SocketFault::Stopping.into());
-        }
         if self.next_ping <= now {
             self.next_ping = now + self.place.hub.limits.ping;
             self.pings += 1;
             if self.pings > SILENT_PINGS {
-                return Err(gone());
+                return Err(End::Theirs(gone()));
             }
             // One that takes nothing now is noticed by its silence.
             if let Ok(false) = timeout(Duration::from_millis(100), self.wire.ping()).await {
-                return Err(gone());
+                return Err(End::Theirs(gone()));
             }
         }
         let Some(expires_at) = self.facts.expires_at else {
             return Ok(None);
         };
         let time = self.place.hub.state.clock().now();
-        if time >= expires_at.saturating_add(LEEWAY) {
-            return Err(SocketFault::Expired.into());
-        }
         if !self.noticed && time >= expires_at.saturating_sub(NOTICE) {
             self.noticed = true;
             return Ok(Some(Event::Expiring));
         }
         Ok(None)
-    }
-
-    /// All sockets at once would come back at once.
-    fn plan_leaving(&mut self) {
-        let share = rand::random_range(0.0..1.0);
-        self.leave = Some(Instant::now() + self.place.hub.spread.mul_f64(share));
-    }
-
-    fn look_at_order(&mut self) -> Step {
-        let Some(order) = &mut self.told_to_close else {
-            return Ok(());
-        };
-        match order.try_recv() {
-            Ok(close) => Err(End::Ours(close)),
-            Err(_) => Ok(()),
-        }
     }
 
     fn connection(&self) -> Connection {
@@ -247,25 +236,27 @@ impl Session {
         }
     }
 
-    /// Has an event decided; a busy service is asked again for a while.
+    /// Has an event decided, unless the socket is to end before that.
     async fn decide(&mut self, event: Job) -> Result<Vec<Action>, End> {
-        let event = Arc::new(event);
-        let began = Instant::now();
-        loop {
-            let decided = self.place.hub.slot.decide(event.clone(), &self.request_id);
-            match decided.await {
-                Ok(actions) => return Ok(actions),
-                Err(Refusal::Busy { .. } | Refusal::Resting { .. })
-                    if began.elapsed() < PATIENCE =>
-                {
-                    sleep(Duration::from_millis(rand::random_range(50..200))).await;
-                }
-                Err(refusal) => {
-                    tracing::warn!(connection = self.facts.id, %refusal, "a socket's event was not decided");
-                    return Err(SocketFault::Undecided.into());
-                }
-            }
-        }
+        let hub = self.place.hub.clone();
+        let patience = match self.facts.admitted {
+            Some(_) => ADMITTED_PATIENCE,
+            None => PATIENCE,
+        };
+        let decided = tokio::select! {
+            biased;
+            end = interrupted(
+                &mut self.told_to_close,
+                &self.place.hub,
+                self.share,
+                self.facts.expires_at,
+            ) => return Err(end),
+            decided = decided(&hub.slot, event, &self.request_id, patience) => decided,
+        };
+        decided.map_err(|refusal| {
+            tracing::warn!(connection = self.facts.id, %refusal, "a socket's event was not decided");
+            SocketFault::Undecided.into()
+        })
     }
 
     async fn end(self: Box<Self>, end: End) {
@@ -282,36 +273,103 @@ impl Session {
             request_id,
             facts,
             wire,
+            relay,
             registration,
             ..
         } = *self;
         drop(registration);
-        let close = match &end {
-            End::Ours(close) | End::Theirs(close) => close,
-        };
-        let service = place.hub.slot.service().name.clone();
-        counter!("lockgate_socket_closes_total", "service" => service, "code" => close.code.to_string())
-            .increment(1);
+        count_close(&place.hub, &end);
+        let (close, by) = end.parts();
         tracing::info!(
             request_id,
             connection = facts.id,
             code = close.code,
-            by = if matches!(end, End::Ours(_)) {
-                "host"
-            } else {
-                "client"
-            },
+            by,
             "socket closed"
         );
-        match &end {
-            End::Ours(close) => wire.close(close).await,
-            End::Theirs(_) => wire.closed().await,
-        }
+        let farewell = async {
+            match &end {
+                End::Ours(close) => wire.close(close).await,
+                End::Theirs(_) => wire.closed().await,
+            }
+        };
+        tokio::join!(farewell, relay.end());
         if facts.admitted.is_some() {
             let told = place.hub.slot.decide(Arc::new(job(close)), &request_id);
             // The socket is gone whatever the plugin makes of it.
             let _ = told.await;
         }
+    }
+}
+
+impl End {
+    /// The close frame, and whose it is.
+    fn parts(&self) -> (&Close, &'static str) {
+        match self {
+            End::Ours(close) => (close, "host"),
+            End::Theirs(close) => (close, "client"),
+        }
+    }
+}
+
+/// Counts an end. Clients can send thousands of codes, so only those of a list stand for
+/// themselves.
+fn count_close(hub: &Hub, end: &End) {
+    let (close, by) = end.parts();
+    let code = match close.code {
+        code if KNOWN.contains(&code) => code.to_string(),
+        _ => String::from("other"),
+    };
+    let service = hub.slot.service().name.clone();
+    counter!("lockgate_socket_closes_total", "service" => service, "code" => code, "by" => by)
+        .increment(1);
+}
+
+/// Asks the service for a decision; a busy one is asked again for a while.
+async fn decided(
+    slot: &Slot,
+    event: Job,
+    request_id: &str,
+    patience: Duration,
+) -> Result<Vec<Action>, Refusal> {
+    let event = Arc::new(event);
+    let began = Instant::now();
+    loop {
+        match slot.decide(event.clone(), request_id).await {
+            Err(Refusal::Busy { .. } | Refusal::Resting { .. }) if began.elapsed() < patience => {
+                sleep(Duration::from_millis(rand::random_range(50..200))).await;
+            }
+            decided => return decided,
+        }
+    }
+}
+
+/// What ends a socket whatever it is about: an order, the stop of the host, its time.
+async fn interrupted(
+    order: &mut Option<oneshot::Receiver<Close>>,
+    hub: &Hub,
+    share: f64,
+    expires_at: Option<u64>,
+) -> End {
+    tokio::select! {
+        biased;
+        close = ordered(order) => End::Ours(close),
+        () = hub.leaving(share) => SocketFault::Stopping.into(),
+        () = expired(hub, expires_at) => SocketFault::Expired.into(),
+    }
+}
+
+/// Waits until a token has ended, by a clock that may be set meanwhile.
+async fn expired(hub: &Hub, expires_at: Option<u64>) {
+    let Some(end) = expires_at.map(|at| at.saturating_add(LEEWAY)) else {
+        return pending().await;
+    };
+    loop {
+        let left = end.saturating_sub(hub.state.clock().now());
+        if left == 0 {
+            return;
+        }
+        sleep(Duration::from_secs(left).min(LOOK)).await;
     }
 }
 
@@ -324,11 +382,4 @@ async fn ordered(order: &mut Option<oneshot::Receiver<Close>>) -> Close {
     }
     *order = None;
     pending().await
-}
-
-fn gone() -> End {
-    End::Theirs(Close {
-        code: 1006,
-        reason: String::new(),
-    })
 }

@@ -19,7 +19,7 @@ use crate::sockets::Close;
 /// The buffer that each socket reads into, bytes: most sockets are idle.
 const READ_BUFFER: usize = 4 << 10;
 /// How long the other end may take for its part of the closing handshake.
-const GOODBYE: Duration = Duration::from_secs(1);
+pub(super) const GOODBYE: Duration = Duration::from_millis(500);
 /// Unread bytes that are thrown away so that the close frame is not lost in a reset.
 const LINGER: usize = 1 << 20;
 /// No frame was seen at the end (RFC 6455 section 7.1.5).
@@ -55,8 +55,13 @@ impl Wire {
         Wire(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
     }
 
-    /// The next thing that the client does. May be dropped before its end.
+    /// The next thing that the client does. Nothing is read while the client does not take
+    /// what it was sent, a pong for instance, so that nothing piles up. May be dropped
+    /// before its end.
     pub(super) async fn next(&mut self) -> Heard {
+        if self.0.flush().await.is_err() {
+            return Heard::Closed(gone());
+        }
         match self.0.next().await {
             Some(Ok(Message::Text(text))) => Heard::Text(text.as_str().to_owned()),
             Some(Ok(Message::Binary(_))) => Heard::Fault(SocketFault::Binary),
@@ -65,11 +70,13 @@ impl Wire {
             Some(Err(error)) => match error {
                 Error::Capacity(_) => Heard::Fault(SocketFault::TooLarge),
                 Error::Utf8(_) => Heard::Fault(SocketFault::NotUtf8),
-                Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => gone(),
+                Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                    Heard::Closed(gone())
+                }
                 Error::Protocol(_) => Heard::Fault(SocketFault::Protocol),
-                _ => gone(),
+                _ => Heard::Closed(gone()),
             },
-            None => gone(),
+            None => Heard::Closed(gone()),
         }
     }
 
@@ -119,11 +126,12 @@ impl Wire {
     }
 }
 
-fn gone() -> Heard {
-    Heard::Closed(Close {
+/// The end of a client that said nothing.
+pub(super) fn gone() -> Close {
+    Close {
         code: ABNORMAL,
         reason: String::new(),
-    })
+    }
 }
 
 fn of_frame(frame: Option<CloseFrame>) -> Close {

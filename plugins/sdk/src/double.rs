@@ -15,7 +15,7 @@ mod host;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::wit::{breakers, events, fallback, jwt, peers, redis, sockets, users};
+use crate::wit::{breakers, events, fallback, jwt, peers, redis, revocations, sockets, users};
 
 pub use call::{Call, Reply};
 
@@ -188,6 +188,21 @@ impl Double {
         self.writes
             .borrow_mut()
             .push(format!("{function} {argument}"));
+    }
+
+    fn done(&self, closed: u32) -> revocations::Done {
+        revocations::Done {
+            shared: self.up().is_ok(),
+            closed,
+        }
+    }
+
+    /// Takes the sockets of a user, or of one session, out of the list; their number.
+    fn end_sockets(&self, user_id: u32, session_id: Option<&str>) -> u32 {
+        let mut sockets = self.sockets.borrow_mut();
+        let before = sockets.len();
+        sockets.retain(|s| s.user_id != user_id || session_id.is_some_and(|id| id != s.session_id));
+        u32::try_from(before - sockets.len()).unwrap()
     }
 
     fn up(&self) -> Result<(), redis::Error> {

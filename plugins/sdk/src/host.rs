@@ -9,6 +9,9 @@ use crate::wit::{
     breakers, events, fallback, jwt, limiter, peers, redis, revocations, sockets, users,
 };
 
+/// What came of a revocation.
+pub type Revocation = Result<revocations::Done, revocations::Error>;
+
 /// The functions of the host.
 ///
 /// Use it as a type parameter, never as `dyn Host`: a component must import only what
@@ -35,15 +38,11 @@ pub trait Host {
     /// `revocations.check`
     fn revocation_check(&self, subject: &revocations::Subject) -> revocations::Verdict;
     /// `revocations.revoke-token`
-    fn revoke_token(
-        &self,
-        sha256: &str,
-        expires_at: Option<u64>,
-    ) -> Result<bool, revocations::Error>;
+    fn revoke_token(&self, sha256: &str, expires_at: Option<u64>) -> Revocation;
     /// `revocations.revoke-session`
-    fn revoke_session(&self, user_id: u32, session_id: &str) -> Result<bool, revocations::Error>;
+    fn revoke_session(&self, user_id: u32, session_id: &str) -> Revocation;
     /// `revocations.revoke-user`
-    fn revoke_user(&self, user_id: u32, cut_off: u64) -> Result<bool, revocations::Error>;
+    fn revoke_user(&self, user_id: u32, cut_off: u64) -> Revocation;
 
     /// `users.lookup`
     fn user_lookup(&self, user_id: u32, token: &str, quiet: bool) -> users::Answer;
@@ -202,19 +201,15 @@ impl Host for Wasm {
         revocations::check(subject)
     }
 
-    fn revoke_token(
-        &self,
-        sha256: &str,
-        expires_at: Option<u64>,
-    ) -> Result<bool, revocations::Error> {
+    fn revoke_token(&self, sha256: &str, expires_at: Option<u64>) -> Revocation {
         revocations::revoke_token(sha256, expires_at)
     }
 
-    fn revoke_session(&self, user_id: u32, session_id: &str) -> Result<bool, revocations::Error> {
+    fn revoke_session(&self, user_id: u32, session_id: &str) -> Revocation {
         revocations::revoke_session(user_id, session_id)
     }
 
-    fn revoke_user(&self, user_id: u32, cut_off: u64) -> Result<bool, revocations::Error> {
+    fn revoke_user(&self, user_id: u32, cut_off: u64) -> Revocation {
         revocations::revoke_user(user_id, cut_off)
     }
 

@@ -6,7 +6,7 @@ use lockgate_sdk::authenticate::Login;
 use lockgate_sdk::identity::{Role, usable_session_id};
 use lockgate_sdk::wit::fallback::{Draft, Session};
 use lockgate_sdk::wit::redis::{Condition, Error};
-use lockgate_sdk::wit::revocations;
+use lockgate_sdk::wit::revocations::{self, Done};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -71,19 +71,19 @@ pub(crate) fn propagate<H: Host>(
             websocket: 0,
         }),
         Kind::Logout | Kind::SessionExpired => {
-            let shared = revoke(host, change)?;
+            let revoked = revoke(host, change)?;
             let websocket = host.sockets_close(
                 change.user_id,
                 change.session_id,
                 SESSION_ENDED,
                 reason(change.kind),
             );
-            let redis = end(host, change).is_ok() && shared;
+            let redis = end(host, change).is_ok() && revoked.shared;
             let fallback = host.fallback_remove(change.user_id, change.session_id) == Ok(true);
             Ok(Propagated {
                 redis,
                 fallback,
-                websocket: websocket.unwrap_or(0),
+                websocket: revoked.closed + websocket.unwrap_or(0),
             })
         }
     }
@@ -271,26 +271,34 @@ fn own_keys<H: Host>(host: &H, user_id: u32, sessions: &[String]) -> Result<Vec<
     Ok(own)
 }
 
-/// Revokes what has ended. False: the shared store does not have it yet.
-fn revoke<H: Host>(host: &H, change: &Change<'_>) -> Result<bool, revocations::Error> {
+/// Revokes what has ended.
+fn revoke<H: Host>(host: &H, change: &Change<'_>) -> Result<Done, revocations::Error> {
+    let nothing = Done {
+        shared: true,
+        closed: 0,
+    };
     let logout = change.kind == Kind::Logout;
     let Some(session_id) = change.session_id else {
         return if logout {
             host.revoke_user(change.user_id, change.now)
         } else {
-            Ok(true)
+            Ok(nothing)
         };
     };
-    let shared = host.revoke_session(change.user_id, session_id)?;
+    let session = host.revoke_session(change.user_id, session_id)?;
     if !is_derived(session_id) {
-        return Ok(shared);
+        return Ok(session);
     }
     // Other tokens of the same login name no session, or a differently derived one.
-    match change.token.filter(|token| token.session_id == session_id) {
-        Some(token) => Ok(host.revoke_token(&token.token_sha256, token.expires_at)? && shared),
-        None if logout => Ok(host.revoke_user(change.user_id, change.now)? && shared),
-        None => Ok(shared),
-    }
+    let more = match change.token.filter(|token| token.session_id == session_id) {
+        Some(token) => host.revoke_token(&token.token_sha256, token.expires_at)?,
+        None if logout => host.revoke_user(change.user_id, change.now)?,
+        None => nothing,
+    };
+    Ok(Done {
+        shared: session.shared && more.shared,
+        closed: session.closed + more.closed,
+    })
 }
 
 /// Keeps an emergency session for the login.

@@ -100,6 +100,7 @@ fn authorized<H: Host>(host: &H, request: &Request) -> Result<Authorized, Refusa
         connection_id: connection_id.clone(),
         path: path.to_owned(),
         token_sha256: login.token_sha256.clone(),
+        token_session_id: Some(login.session_id.clone()).filter(|own| *own != session_id),
         token_iat: login.issued_at,
         token_exp: login.expires_at,
     };

@@ -6,6 +6,9 @@ use lockgate_sdk::socket::Failure;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// Longest `message_id` that is remembered, bytes.
+const MAX_ID: usize = 128;
+
 /// What a client says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Said {
@@ -54,28 +57,42 @@ struct Upstream {
     message: Value,
 }
 
-/// The chat service's message as the client is to see it; none if it is not for it.
-pub(crate) fn translate(text: &str, session_id: &str) -> Option<String> {
+/// An answer of the chat service.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// What it calls itself, if it is short enough to be remembered.
+    pub(crate) id: Option<String>,
+    /// As the client is to see it.
+    pub(crate) text: String,
+}
+
+/// The chat service's message; none if it answers nothing.
+pub(crate) fn translate(text: &str, session_id: &str) -> Option<Answer> {
     let said: Upstream = serde_json::from_str(text).ok()?;
     match said.kind.as_str() {
         "response" => {
+            let id = match &said.message_id {
+                Value::Null => None,
+                id => Some(id.to_string()).filter(|id| id.len() <= MAX_ID),
+            };
             let content = said.response.as_str().filter(|text| !text.is_empty());
             let Some(content) = content else {
-                return Some(error("The chat service gave an empty answer"));
+                let text = error("The chat service gave an empty answer");
+                return Some(Answer { id, text });
             };
             let metadata = json!({
                 "message_id": said.message_id, "model": said.model, "status": said.status,
             });
-            Some(text_of(&json!({
+            let text = text_of(&json!({
                 "type": "chat_response", "content": content, "metadata": metadata,
                 "session_id": session_id,
-            })))
+            }));
+            Some(Answer { id, text })
         }
         "error" => {
             let message = said.message.as_str().filter(|text| !text.is_empty());
-            Some(error(
-                message.unwrap_or("The chat service reported an error"),
-            ))
+            let text = error(message.unwrap_or("The chat service reported an error"));
+            Some(Answer { id: None, text })
         }
         _ => None,
     }

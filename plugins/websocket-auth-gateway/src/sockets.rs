@@ -21,6 +21,9 @@ const INNER_FAULT: u16 = 1011;
 struct Memory {
     user_id: u32,
     session_id: String,
+    /// What the last answer of the chat service called itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answered: Option<String>,
 }
 
 impl Memory {
@@ -67,10 +70,7 @@ pub fn message<H: Host>(host: &H, connection: &Connection, event: Event) -> Vec<
     };
     match event {
         Event::Text(text) => said(host, &memory, frames::read(&text)),
-        Event::Upstream(text) => {
-            let translated = frames::translate(&text, &memory.session_id);
-            translated.map(Action::Answer).into_iter().collect()
-        }
+        Event::Upstream(text) => upstream(memory, &text),
         Event::Unanswered(failure) => vec![Action::Send(frames::error(frames::excuse(failure)))],
         Event::Expiring => {
             let wanted = connection.expires_at.map(frames::refresh_wanted);
@@ -85,6 +85,23 @@ pub fn closed<H: Host>(host: &H, connection: &Connection, ending: &Ending) {
         "socket ended connection={} code={}",
         connection.id, ending.code
     ));
+}
+
+/// The chat service may say the same twice; the second would be taken for the answer to
+/// the next message.
+fn upstream(mut memory: Memory, text: &str) -> Vec<Action> {
+    let Some(answer) = frames::translate(text, &memory.session_id) else {
+        return Vec::new();
+    };
+    let said = Action::Answer(answer.text);
+    if answer.id.is_none() {
+        return vec![said];
+    }
+    if answer.id == memory.answered {
+        return Vec::new();
+    }
+    memory.answered = answer.id;
+    vec![memory.remember(), said]
 }
 
 fn said<H: Host>(host: &H, memory: &Memory, said: Said) -> Vec<Action> {
@@ -133,6 +150,7 @@ fn admit(entry: Entry) -> Vec<Action> {
     let memory = Memory {
         user_id: entry.admission.user_id,
         session_id: entry.admission.session_id.clone(),
+        answered: None,
     };
     let link = Link {
         credential: entry.credential,
@@ -195,6 +213,7 @@ fn of_login(login: Login) -> Entry {
             role: login.role.as_str().to_owned(),
             format_type: login.format.as_str().to_owned(),
             session_id: login.session_id,
+            token_session_id: None,
             token_sha256: login.token_sha256,
             issued_at: login.issued_at,
         },
@@ -216,6 +235,7 @@ fn by_ticket<H: Host>(host: &H, value: &str, path: &str) -> Result<Entry, Refusa
             // A ticket stands for an identity that is in one form already.
             format_type: "enhanced".to_owned(),
             session_id: kept.session_id,
+            token_session_id: kept.token_session_id,
             token_sha256: kept.token_sha256,
             issued_at: kept.token_iat,
         },

@@ -33,6 +33,9 @@ pub(crate) struct Kept {
     pub(crate) path: String,
     /// The source token, to ask the revocation lists again.
     pub(crate) token_sha256: String,
+    /// The session that the source token names, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token_session_id: Option<String>,
     /// Unix seconds.
     pub(crate) token_iat: Option<u64>,
     /// Unix seconds; the socket ends with it.
@@ -90,15 +93,20 @@ pub(crate) fn redeem<H: Host>(host: &H, value: &str, path: &str) -> Result<Redee
     if kept.token_exp.is_some_and(ended) {
         return Err(Fault::TokenExpired.into());
     }
-    let verdict = host.revocation_check(&Subject {
-        user_id: kept.user_id,
-        session_id: kept.session_id.clone(),
-        token_sha256: kept.token_sha256.clone(),
-        issued_at: kept.token_iat,
-    });
-    let mut degraded = redis_away(host) || !verdict.asked;
-    if verdict.revoked {
-        return Err(Fault::TokenRevoked.into());
+    let mut degraded = redis_away(host);
+    for session_id in [Some(&kept.session_id), kept.token_session_id.as_ref()] {
+        let verdict = session_id.map(|session_id| {
+            host.revocation_check(&Subject {
+                user_id: kept.user_id,
+                session_id: session_id.clone(),
+                token_sha256: kept.token_sha256.clone(),
+                issued_at: kept.token_iat,
+            })
+        });
+        if verdict.is_some_and(|verdict| verdict.revoked) {
+            return Err(Fault::TokenRevoked.into());
+        }
+        degraded |= verdict.is_some_and(|verdict| !verdict.asked);
     }
     // There is no token here to ask another service with.
     let user = host.user_lookup(kept.user_id, "", true);

@@ -33,7 +33,7 @@ pub(super) async fn run(length: Length, report: &mut Report) {
     for sockets in [1, length.pick(8, 32, 32)] {
         let mut through = Vec::new();
         for socket in flock::open(&host, 1 + sockets, sockets).await {
-            through.push(Way::Gateway(socket));
+            through.push(Way::Gateway(Box::new(socket)));
         }
         let mut straight = Vec::new();
         for _ in 0..sockets {
@@ -82,7 +82,7 @@ pub(super) async fn run(length: Length, report: &mut Report) {
 
 /// One way to the chat service.
 enum Way {
-    Gateway(Socket),
+    Gateway(Box<Socket>),
     Straight(Box<WebSocketStream<TcpStream>>),
 }
 

@@ -5,12 +5,12 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::*;
 
-type Peer = WebSocketStream<TcpStream>;
+type Peer = tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>;
 
 async fn relay(patience: Duration) -> (Relay, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/ws/chat", listener.local_addr().unwrap());
-    let mut relay = Relay::new(Arc::new(Settings { url, patience }));
+    let mut relay = Relay::new(Arc::new(Settings::new(url, patience)));
     relay.renew(Credential::Token("a.b.c".to_owned().into()), "s 1".into());
     (relay, listener)
 }
@@ -93,9 +93,11 @@ async fn nobody_there_and_a_loss_are_told_once_each() {
     let told = beside(&mut relay, async {
         let mut peer = accept(&listener).await;
         assert_eq!(heard(&mut peer).await, "one");
+        peer.send(Message::text("welcome")).await.unwrap();
         drop(peer);
     });
-    assert_eq!(told.await, Told::Unanswered(Failure::Lost));
+    assert_eq!(told.await, Told::Text("welcome".into()));
+    assert_eq!(relay.next().await, Told::Unanswered(Failure::Lost));
     drop(listener);
     assert_eq!(relay.next().await, Told::Unanswered(Failure::Unreachable));
     assert_eq!(relay.waiting(), 0);
@@ -123,7 +125,43 @@ async fn a_late_answer_is_not_taken_for_that_of_the_next_question() {
 }
 
 #[tokio::test]
+async fn one_that_accepts_and_says_nothing_is_not_asked_at_once_again() {
+    let (mut relay, listener) = relay(LONG).await;
+    relay.ask("one".into());
+    relay.ask("two".into());
+    let told = beside(&mut relay, async { drop(accept(&listener).await) });
+    assert_eq!(told.await, Told::Unanswered(Failure::Lost));
+    // Without another connection, which nobody would accept.
+    assert_eq!(relay.next().await, Told::Unanswered(Failure::Lost));
+    assert_eq!(relay.waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_second_answer_is_read_before_the_next_question_is_sent() {
+    let (mut relay, listener) = relay(LONG).await;
+    relay.ask("one".into());
+    let mut peer = None;
+    let told = beside(&mut relay, async {
+        let mut upstream = accept(&listener).await;
+        assert_eq!(heard(&mut upstream).await, "one");
+        for _ in 0..2 {
+            upstream.send(Message::text("answer")).await.unwrap();
+        }
+        peer = Some(upstream);
+    });
+    assert_eq!(told.await, Told::Text("answer".into()));
+    assert!(relay.answered());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    relay.ask("two".into());
+    assert_eq!(relay.next().await, Told::Text("answer".into()));
+    assert!(!relay.answered(), "nothing was asked since");
+}
+
+#[tokio::test]
 async fn questions_are_bounded() {
+    let (mut long, _listener) = relay(LONG).await;
+    assert!(long.ask("x".repeat(MOST_BYTES + 1)), "one may be longer");
+    assert!(!long.ask("y".into()));
     let (mut relay, _listener) = relay(LONG).await;
     for number in 0..MOST {
         assert!(relay.ask(number.to_string()));

@@ -1,19 +1,15 @@
 //! What the plugin wants done with a socket, in order: say something, ask the upstream,
 //! list the socket, remember. It decides nothing.
 
-use std::future::pending;
-use std::time::Duration;
-
 use metrics::counter;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
 
-use super::{End, LEEWAY, Session, Step, gone, ordered};
+use super::{End, MADE, Session, Step, gone, interrupted};
 use crate::bindings::socket_events::{self, Action, Admission, Event, Failure};
 use crate::keys::Issued;
 use crate::respond::SocketFault;
 use crate::revocation::Subject;
-use crate::sockets::{self, Close};
+use crate::sockets::{self, Close, Refused};
 use crate::websocket::relay::Credential;
 
 /// Life of an access token made for the upstream, seconds.
@@ -40,6 +36,9 @@ impl Session {
                 }
                 Action::Link(link) => self.link(link),
                 Action::Ask(text) => {
+                    if self.pending.len() >= MADE as usize {
+                        return Err(SocketFault::Undecided.into());
+                    }
                     if !self.relay.ask(text) {
                         self.pending.push_back(Event::Unanswered(Failure::Crowded));
                     }
@@ -52,64 +51,33 @@ impl Session {
     /// Sends, unless the socket is to end before the client has taken it.
     async fn send(&mut self, text: String) -> Step {
         counter!("lockgate_socket_messages_total", "direction" => "out").increment(1);
-        let expires = self.facts.expires_at.map(|at| {
-            let now = self.place.hub.state.clock().now();
-            at.saturating_add(LEEWAY).saturating_sub(now)
-        });
         tokio::select! {
             biased;
-            close = ordered(&mut self.told_to_close) => Err(End::Ours(close)),
-            sent = self.wire.send(text) => if sent { Ok(()) } else { Err(gone()) },
-            () = after(expires) => Err(SocketFault::Expired.into()),
+            end = interrupted(
+                &mut self.told_to_close,
+                &self.place.hub,
+                self.share,
+                self.facts.expires_at,
+            ) => Err(end),
+            sent = self.wire.send(text) => if sent { Ok(()) } else { Err(End::Theirs(gone())) },
         }
     }
 
     /// Lists the socket, so that it is counted and can be closed. What was revoked
     /// before it was listed closed it not, so the journal is asked once more.
     fn admit(&mut self, admission: Admission, opening: bool) -> Step {
-        self.look_at_order()?;
         let before = self.facts.admitted.as_ref();
         let same = before.is_some_and(|before| before.user_id == admission.user_id);
         if same == opening {
             return Err(SocketFault::Undecided.into());
         }
-        self.registration = None;
-        let hub = &self.place.hub;
-        let registry = hub.state.sockets();
-        if opening && registry.list(Some(admission.user_id)).len() >= hub.limits.most_per_user {
-            return Err(SocketFault::Crowded.into());
+        match &self.registration {
+            Some(registration) => registration.renew(self.listed(&admission)),
+            None => self.register(&admission)?,
         }
-        let names = admission.connection_id.clone().into_iter();
-        let names = names.filter(|name| is_name(name));
-        for id in names.chain([self.facts.id.clone()]) {
-            let (sender, receiver) = oneshot::channel();
-            let connection = sockets::Connection {
-                id: id.clone(),
-                user_id: admission.user_id,
-                email: admission.email.clone(),
-                role: admission.role.clone(),
-                format_type: admission.format_type.clone(),
-                connected_at: self.facts.opened_at,
-                session_id: admission.session_id.clone(),
-                token_sha256: admission.token_sha256.clone(),
-            };
-            if let Ok(registration) = registry.register(connection, sender) {
-                self.registration = Some(registration);
-                self.told_to_close = Some(receiver);
-                self.facts.id = id;
-                break;
-            }
-        }
-        let subject = Subject {
-            user_id: admission.user_id,
-            session_id: admission.session_id.clone(),
-            token_sha256: admission.token_sha256.clone(),
-            issued_at: admission.issued_at,
-        };
-        if self.registration.is_none() {
-            return Err(SocketFault::Undecided.into());
-        }
-        if hub.state.revocations().known(&subject) {
+        self.place.opening = None;
+        let revocations = self.place.hub.state.revocations();
+        if subjects(&admission).any(|subject| revocations.known(&subject)) {
             let fault = if opening {
                 SocketFault::Revoked
             } else {
@@ -127,6 +95,44 @@ impl Session {
         }
         self.facts.admitted = Some(admission);
         Ok(())
+    }
+
+    /// Lists it under the name that it was promised, or under its own if that is taken.
+    fn register(&mut self, admission: &Admission) -> Step {
+        let hub = self.place.hub.clone();
+        let name = admission.connection_id.clone().filter(|name| is_name(name));
+        let own = self.facts.id.clone();
+        for id in name.into_iter().chain([own]) {
+            self.facts.id = id;
+            let (sender, receiver) = oneshot::channel();
+            let most = hub.limits.most_per_user;
+            let registry = hub.state.sockets();
+            match registry.register(self.listed(admission), sender, most) {
+                Ok(registration) => {
+                    self.registration = Some(registration);
+                    self.told_to_close = Some(receiver);
+                    return Ok(());
+                }
+                Err(Refused::Crowded) => return Err(SocketFault::Crowded.into()),
+                Err(Refused::Taken) => {}
+            }
+        }
+        Err(SocketFault::Undecided.into())
+    }
+
+    fn listed(&self, admission: &Admission) -> sockets::Connection {
+        sockets::Connection {
+            id: self.facts.id.clone(),
+            user_id: admission.user_id,
+            email: admission.email.clone(),
+            role: admission.role.clone(),
+            format_type: admission.format_type.clone(),
+            connected_at: self.facts.opened_at,
+            session_id: admission.session_id.clone(),
+            token_session_id: admission.token_session_id.clone(),
+            token_sha256: admission.token_sha256.clone(),
+            issued_at: admission.issued_at,
+        }
     }
 
     fn link(&mut self, link: socket_events::Link) {
@@ -167,11 +173,19 @@ fn made_claims(admitted: &Admission, until: Option<u64>, now: u64) -> Issued {
     }
 }
 
-async fn after(seconds: Option<u64>) {
-    match seconds {
-        Some(seconds) => sleep(Duration::from_secs(seconds)).await,
-        None => pending().await,
-    }
+/// What is looked up for a connection: its session, and that of its token if it is
+/// another one.
+fn subjects(admission: &Admission) -> impl Iterator<Item = Subject> {
+    let sessions = [
+        Some(&admission.session_id),
+        admission.token_session_id.as_ref(),
+    ];
+    sessions.into_iter().flatten().map(|session_id| Subject {
+        user_id: admission.user_id,
+        session_id: session_id.clone(),
+        token_sha256: admission.token_sha256.clone(),
+        issued_at: admission.issued_at,
+    })
 }
 
 /// A name as this host gives them out.

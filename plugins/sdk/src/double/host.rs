@@ -80,24 +80,33 @@ impl Host for Double {
         &self,
         sha256: &str,
         _expires_at: Option<u64>,
-    ) -> Result<bool, revocations::Error> {
+    ) -> Result<revocations::Done, revocations::Error> {
         self.note("revoke_token", sha256);
         self.revoked.borrow_mut().insert(format!("token:{sha256}"));
-        Ok(self.up().is_ok())
+        // Sockets here rest on no token.
+        Ok(self.done(0))
     }
 
-    fn revoke_session(&self, user_id: u32, session_id: &str) -> Result<bool, revocations::Error> {
+    fn revoke_session(
+        &self,
+        user_id: u32,
+        session_id: &str,
+    ) -> Result<revocations::Done, revocations::Error> {
         self.note("revoke_session", &format!("{user_id}:{session_id}"));
         self.revoked
             .borrow_mut()
             .insert(format!("session:{user_id}:{session_id}"));
-        Ok(self.up().is_ok())
+        Ok(self.done(self.end_sockets(user_id, Some(session_id))))
     }
 
-    fn revoke_user(&self, user_id: u32, cut_off: u64) -> Result<bool, revocations::Error> {
+    fn revoke_user(
+        &self,
+        user_id: u32,
+        cut_off: u64,
+    ) -> Result<revocations::Done, revocations::Error> {
         self.note("revoke_user", &format!("{user_id} {cut_off}"));
         self.revoked.borrow_mut().insert(format!("user:{user_id}"));
-        Ok(self.up().is_ok())
+        Ok(self.done(self.end_sockets(user_id, None)))
     }
 
     fn user_lookup(&self, user_id: u32, _token: &str, quiet: bool) -> users::Answer {
@@ -351,10 +360,7 @@ impl Host for Double {
             "sockets_close",
             &format!("{user_id} {} {code}", session_id.unwrap_or("*")),
         );
-        let mut sockets = self.sockets.borrow_mut();
-        let before = sockets.len();
-        sockets.retain(|s| s.user_id != user_id || session_id.is_some_and(|id| id != s.session_id));
-        Ok(u32::try_from(before - sockets.len()).unwrap())
+        Ok(self.end_sockets(user_id, session_id))
     }
 
     fn event_publish(&self, event: &events::Event) -> Result<events::Published, events::Error> {

@@ -85,6 +85,7 @@ fn a_good_token_is_admitted_and_confirmed() {
         role: "user".into(),
         format_type: "enhanced".into(),
         session_id: "s-7Qx".into(),
+        token_session_id: None,
         token_sha256: sha("good"),
         issued_at: Some(NOW),
     };
@@ -223,13 +224,28 @@ fn what_the_chat_service_says_is_translated() {
         "type": "response", "response": "Hello Ada", "message_id": "m1", "model": "small",
         "status": "ok", "more": 1,
     });
+    let actions = upstream(&response.to_string());
+    let [Action::Remember(state), answer] = &actions[..] else {
+        panic!("{actions:?}");
+    };
     assert_eq!(
-        sent(&upstream(&response.to_string())),
+        sent(std::slice::from_ref(answer)),
         json!({
             "type": "chat_response", "content": "Hello Ada", "session_id": "s-7Qx",
             "metadata": {"message_id": "m1", "model": "small", "status": "ok"},
         })
     );
+    // The same once more answers nothing; another one does.
+    let again = |said: &Value| {
+        let event = Event::Upstream(said.to_string());
+        message(&host, &connection(state), event)
+    };
+    assert_eq!(again(&response), []);
+    let mut other = response.clone();
+    other["message_id"] = json!("m2");
+    assert_eq!(again(&other).len(), 2);
+    other["message_id"] = Value::Null;
+    assert_eq!(again(&other).len(), 1);
     let error = json!({"type": "error", "message": "no model"});
     assert_eq!(sent(&upstream(&error.to_string())), error);
     for empty in [
