@@ -44,7 +44,7 @@ pub(super) async fn run(length: Length, report: &mut Report) {
         for ways in [&mut through, &mut straight] {
             turn(ways, 5).await;
         }
-        for _ in 0..messages / TURN / sockets {
+        for _ in 0..(messages / TURN / sockets).max(1) {
             for (ways, times) in [
                 (&mut through, &mut at_gateway),
                 (&mut straight, &mut at_chat),
