@@ -23,6 +23,7 @@ pub mod place;
 pub mod ports;
 pub mod postgres;
 pub mod proxy;
+pub mod python;
 pub mod raw;
 pub mod redis;
 pub mod redis_nodes;
