@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -105,6 +105,8 @@ impl Wire {
         }
         let answered = async { while let Some(Ok(_)) = self.0.next().await {} };
         let _ = timeout(GOODBYE, answered).await;
+        // The client waits for this side to end the connection (RFC 6455 section 7.1.1).
+        let _ = timeout(GOODBYE, self.0.get_mut().shutdown()).await;
         let _ = timeout(GOODBYE, self.linger()).await;
     }
 
