@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use crate::host::{Host, signal};
 use crate::place;
 
+mod passage;
 mod site;
 
-pub use site::{Reply, Seen, Site};
+pub use site::{Hold, Reply, Seen, Site};
 
 /// Names under which systems install it.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -69,8 +70,10 @@ impl Act {
         self
     }
 
-    /// A further step: `health`, `validate`, `login`, `logout`, `ahead` (seconds) or
-    /// `fetch` (URL, init).
+    /// A further step. Of the login: `health`, `validate`, `login`, `logout`, `ahead`
+    /// (seconds), `fetch` (URL, init). Of the chat: `open` (URL or nothing), `chat` (text,
+    /// mode), `say` (the same, without waiting), `large` (letters), `close`, `closed`
+    /// (waits for it). `hold` waits for [`Site::held`].
     pub fn then(mut self, name: &str, values: &[Value]) -> Self {
         self.steps
             .push(Value::Array([&[json!(name)], values].concat()));
@@ -87,8 +90,8 @@ impl Act {
 /// What an act came to.
 #[derive(Debug, Clone)]
 pub struct Played {
-    /// The page's own words: `state`, `shown`, `results`, `failing`, `stored_token`,
-    /// `kept` and `script_cookies`.
+    /// The page's own words: `state`, `shown`, `chat`, `results`, `failing`,
+    /// `stored_token`, `kept` and `script_cookies`.
     pub report: Value,
     /// What the origin was asked meanwhile, without the page itself.
     pub seen: Vec<Seen>,

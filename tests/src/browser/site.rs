@@ -11,28 +11,21 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::passage;
 use crate::host::{Host, Service};
 use crate::http;
 use crate::ports::Ports;
 
 const LOGIN_COOKIES: [&str; 4] = ["access_token", "refresh_token", "auth_token", "csrf_token"];
-/// They belong to one connection (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [&str; 5] = [
-    "connection",
-    "keep-alive",
-    "transfer-encoding",
-    "content-length",
-    "host",
-];
-
 /// An answer in the place of the real one.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -92,6 +85,19 @@ struct Shared {
     record: Mutex<Record>,
     acts: tokio::sync::Mutex<mpsc::Receiver<Next>>,
     reports: mpsc::Sender<Value>,
+    holds: mpsc::Sender<Hold>,
+}
+
+/// A page that waits. It goes on when this is dropped.
+#[derive(Debug)]
+pub struct Hold(oneshot::Sender<()>);
+
+impl Hold {
+    /// Lets the page go on.
+    pub fn go_on(self) {
+        // Fails if the page has been left meanwhile.
+        let _ = self.0.send(());
+    }
 }
 
 /// The origin. Dropping it closes the port.
@@ -101,6 +107,7 @@ pub struct Site {
     shared: Arc<Shared>,
     acts: mpsc::Sender<Next>,
     reports: tokio::sync::Mutex<mpsc::Receiver<Value>>,
+    holds: tokio::sync::Mutex<mpsc::Receiver<Hold>>,
     task: JoinHandle<()>,
 }
 
@@ -113,12 +120,14 @@ impl Site {
             .expect("bind the origin's port");
         let (acts, next) = mpsc::channel(1);
         let (done, reports) = mpsc::channel(1);
+        let (hold, holds) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             client: http::client(),
             services: Service::ALL.map(|s| (s, host.port(s))).into(),
             record: Mutex::default(),
             acts: tokio::sync::Mutex::new(next),
             reports: done,
+            holds: hold,
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self {
@@ -126,6 +135,7 @@ impl Site {
             shared,
             acts,
             reports: tokio::sync::Mutex::new(reports),
+            holds: tokio::sync::Mutex::new(holds),
             task,
         }
     }
@@ -159,6 +169,16 @@ impl Site {
     /// Forgets what was asked.
     pub fn forget(&self) {
         self.shared.record().seen.clear();
+    }
+
+    /// Waits until the page has come to its next step `hold`.
+    pub async fn held(&self) -> Hold {
+        self.holds
+            .lock()
+            .await
+            .recv()
+            .await
+            .expect("the origin runs")
     }
 
     /// Hands an act to the browser and waits for its report.
@@ -196,12 +216,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             // An error is a browser that has gone, or an answer that a test has cut.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), serve)
+                .with_upgrades()
                 .await;
         });
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 impl Shared {
     fn record(&self) -> std::sync::MutexGuard<'_, Record> {
@@ -221,9 +242,12 @@ impl Shared {
                 "text/javascript",
                 include_str!("../../browser/front_end.js"),
             ),
+            "/stage/chat.js" => page("text/javascript", include_str!("../../browser/chat.js")),
             "/stage/play.js" => page("text/javascript", include_str!("../../browser/play.js")),
             "/stage/next" => self.next().await,
             "/stage/report" => self.report(request).await,
+            "/stage/hold" => self.hold().await,
+            "/ws/chat" => self.socket(peer, request).await,
             path if path.starts_with("/api/") || path.starts_with("/auth/") => {
                 self.api(peer, request).await
             }
@@ -251,87 +275,78 @@ impl Shared {
     }
 
     async fn report(&self, request: Request<Incoming>) -> io::Result<Answer> {
-        let body = collect(request).await?;
+        let body = collect(request.into_body()).await?;
         let report = serde_json::from_slice(&body)?;
         let _ = self.reports.send(report).await;
         Ok(answer(204, "text/plain", ""))
     }
 
+    async fn hold(&self) -> io::Result<Answer> {
+        let (hold, released) = oneshot::channel();
+        let _ = self.holds.send(Hold(hold)).await;
+        // Released, or dropped: both let the page go on.
+        let _ = released.await;
+        Ok(answer(204, "text/plain", ""))
+    }
+
+    /// A socket of the gateway, through this origin.
+    async fn socket(&self, peer: SocketAddr, request: Request<Incoming>) -> io::Result<Answer> {
+        let (parts, body) = request.into_parts();
+        let at = self.begin(&parts, Bytes::new());
+        let gateway = self.services[&Service::Gateway];
+        let request = Request::from_parts(parts, body);
+        let answer = passage::open(gateway, peer, request).await?;
+        self.end(at, &answer);
+        Ok(answer)
+    }
+
     async fn api(&self, peer: SocketAddr, request: Request<Incoming>) -> io::Result<Answer> {
-        let path = request.uri().path().to_owned();
-        let target = request.uri().to_string();
-        let (method, headers) = (request.method().clone(), request.headers().clone());
-        let body = collect(request).await?;
-        let (at, instead) = {
-            let mut record = self.record();
-            record.count += 1;
-            let begun = record.count;
-            record.seen.push(Seen {
-                method: method.to_string(),
-                path: target.clone(),
-                headers: headers.clone(),
-                body: body.clone(),
-                begun,
-                ended: None,
-                answer: None,
-            });
-            (begun, record.instead.get(&path).cloned())
-        };
+        let (parts, body) = request.into_parts();
+        let body = collect(body).await?;
+        let at = self.begin(&parts, body.clone());
+        let path = parts.uri.path();
+        let instead = self.record().instead.get(path).cloned();
         let answer = match instead {
             Some(Reply::Silence) => std::future::pending().await,
             Some(Reply::Cut) => return Err(io::ErrorKind::ConnectionReset.into()),
             Some(Reply::Answer(status, kind, body)) => answer(status, kind, body),
-            None => match owner(&method, &path) {
+            None => match passage::owner(&parts.method, path) {
                 Some(service) => {
-                    self.forward(service, peer, method, &target, headers, body)
-                        .await?
+                    let port = self.services[&service];
+                    passage::forward(&self.client, port, peer, parts, body).await?
                 }
-                None => self.main_api(&path),
+                None => self.main_api(path),
             },
         };
-        let mut record = self.record();
-        record.count += 1;
-        let ended = record.count;
-        if let Some(seen) = record.seen.iter_mut().find(|seen| seen.begun == at) {
-            seen.ended = Some(ended);
-            seen.answer = Some((answer.status().as_u16(), answer.headers().clone()));
-        }
+        self.end(at, &answer);
         Ok(answer)
     }
 
-    /// Replaces `X-Forwarded-For` and adds the other forwarding headers.
-    async fn forward(
-        &self,
-        service: Service,
-        peer: SocketAddr,
-        method: Method,
-        target: &str,
-        mut headers: HeaderMap,
-        body: Bytes,
-    ) -> io::Result<Answer> {
-        let host = headers.get("host").cloned();
-        for name in HOP_BY_HOP {
-            headers.remove(name);
+    /// Writes a request down; gives its number.
+    fn begin(&self, parts: &Parts, body: Bytes) -> u64 {
+        let mut record = self.record();
+        record.count += 1;
+        let begun = record.count;
+        record.seen.push(Seen {
+            method: parts.method.to_string(),
+            path: parts.uri.to_string(),
+            headers: parts.headers.clone(),
+            body,
+            begun,
+            ended: None,
+            answer: None,
+        });
+        begun
+    }
+
+    fn end(&self, begun: u64, answer: &Answer) {
+        let mut record = self.record();
+        record.count += 1;
+        let ended = record.count;
+        if let Some(seen) = record.seen.iter_mut().find(|seen| seen.begun == begun) {
+            seen.ended = Some(ended);
+            seen.answer = Some((answer.status().as_u16(), answer.headers().clone()));
         }
-        let peer = HeaderValue::from_str(&peer.ip().to_string()).map_err(io::Error::other)?;
-        headers.insert("x-forwarded-for", peer.clone());
-        headers.insert("x-real-ip", peer);
-        headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
-        if let Some(host) = host {
-            headers.insert("x-forwarded-host", host);
-        }
-        let url = format!("http://127.0.0.1:{}{target}", self.services[&service]);
-        let sent = self.client.request(method, url).headers(headers).body(body);
-        let mut got = sent.send().await.map_err(io::Error::other)?;
-        let (status, mut headers) = (got.status(), std::mem::take(got.headers_mut()));
-        let body = got.bytes().await.map_err(io::Error::other)?;
-        for name in HOP_BY_HOP {
-            headers.remove(name);
-        }
-        let mut answer = Response::new(Full::new(body));
-        *answer.status_mut() = status;
-        *answer.headers_mut() = headers;
-        Ok(answer)
     }
 
     /// Knows nobody, and lets everybody log in.
@@ -352,26 +367,8 @@ impl Shared {
     }
 }
 
-/// Whose a path is at the reverse proxy; none means the main API.
-fn owner(method: &Method, path: &str) -> Option<Service> {
-    let under = |prefix: &str| path.starts_with(prefix);
-    match path {
-        "/api/v1/session/validate"
-        | "/api/v1/session/info"
-        | "/api/v1/session/normalize"
-        | "/api/v1/session/health" => Some(Service::Session),
-        "/api/v1/health/integration" => Some(Service::Coordinator),
-        "/api/v1/auth/logout" if method == Method::POST => Some(Service::Coordinator),
-        _ if under("/api/v1/jwt/") => Some(Service::Jwt),
-        _ if under("/api/v1/fallback/") => Some(Service::Fallback),
-        _ if under("/api/v1/ws-auth/") => Some(Service::Gateway),
-        _ if under("/api/v1/coordinator/") => Some(Service::Coordinator),
-        _ => None,
-    }
-}
-
-async fn collect(request: Request<Incoming>) -> io::Result<Bytes> {
-    let body = request.into_body().collect().await;
+async fn collect(body: Incoming) -> io::Result<Bytes> {
+    let body = body.collect().await;
     Ok(body.map_err(io::Error::other)?.to_bytes())
 }
 
