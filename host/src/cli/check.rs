@@ -18,7 +18,8 @@ Examples:
   lockgate check target/plugins/jwt-token-adapter.wasm
   lockgate check /tmp/new.wasm --service jwt-token-adapter
 
-Exit code 0: the service would take the file. 1: it would not, and why is printed.";
+Exit code 0: the service would take the file, even if a warning says that sockets
+would not work. 1: it would not, and why is printed.";
 
 /// Arguments of `lockgate check`.
 #[derive(Debug, clap::Args)]
@@ -42,17 +43,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let load = || Revision::load(&engine, Arc::clone(&service), &bytes, None, None);
     Ok(match signed.and_then(|()| load()) {
         Ok(revision) => {
-            let test = if revision.self_test().is_some() {
-                "has"
-            } else {
-                "has no"
-            };
+            let sockets = revision.sockets().is_some();
             println!(
-                "{shown} would serve as {}: {} bytes, digest {}; it {test} self-test.",
+                "{shown} would serve as {}: {} bytes, digest {}; it {} self-test and exports {}.",
                 service.name,
                 revision.size(),
                 revision.short_digest(),
+                if revision.self_test().is_some() {
+                    "has"
+                } else {
+                    "has no"
+                },
+                if sockets {
+                    "`websocket`"
+                } else {
+                    "no `websocket`"
+                },
             );
+            if let Some(remark) = about_sockets(&service, sockets) {
+                println!("{remark}");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -60,6 +70,23 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// What does not fit between a service's settings and a component that exports
+/// `websocket` or does not.
+fn about_sockets(service: &ServiceConfig, exported: bool) -> Option<String> {
+    let name = &service.name;
+    match (service.socket_paths.as_slice(), exported) {
+        (paths @ [_, ..], false) => Some(format!(
+            "Warning: {name} serves sockets at {}, and without `websocket` each would be \
+             closed with 1011.",
+            paths.join(", ")
+        )),
+        ([], true) => Some(format!(
+            "Note: {name} serves no sockets: services.{name}.socket_paths names no path."
+        )),
+        _ => None,
+    }
 }
 
 /// Where drops must be signed: is the file? Which sequence number a host has accepted
@@ -128,6 +155,27 @@ mod tests {
         ] {
             assert_eq!(named(file, service).unwrap(), "jwt-token-adapter", "{file}");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_the_paths_of_sockets_is_said() {
+        let config = Config::from_parts(None, |_| None).unwrap();
+        let said = |name: &str, exported| {
+            about_sockets(config.service(name).unwrap(), exported).unwrap_or_default()
+        };
+        let warning = said("websocket-auth-gateway", false);
+        assert!(warning.starts_with("Warning: "), "{warning}");
+        assert!(
+            warning.contains("at /ws/chat, /api/v1/chat/ws"),
+            "{warning}"
+        );
+        let note = said("jwt-token-adapter", true);
+        assert!(
+            note.contains("services.jwt-token-adapter.socket_paths"),
+            "{note}"
+        );
+        assert_eq!(said("websocket-auth-gateway", true), "");
+        assert_eq!(said("jwt-token-adapter", false), "");
     }
 
     #[test]

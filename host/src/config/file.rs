@@ -187,6 +187,7 @@ pub(super) struct Service {
     pub(super) port: Option<u16>,
     pub(super) url: Option<String>,
     pub(super) grants: Option<Grants>,
+    pub(super) socket_paths: Option<Vec<String>>,
     pub(super) limits: Limits,
     pub(super) env: BTreeMap<String, String>,
 }

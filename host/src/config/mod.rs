@@ -169,7 +169,9 @@ pub struct ServiceConfig {
     pub limits: Limits,
     /// What its `/health` lists: `redis`, `database`, `chat_service`.
     pub dependencies: Vec<String>,
-    /// Paths at which it serves sockets; none: it serves none.
+    /// Paths at which it serves sockets (RFC 6455), each compared as a whole with that of
+    /// a request; only with the right `serve` among [`Grants::sockets`]. None: it serves
+    /// none.
     pub socket_paths: Vec<String>,
     /// The component's WASI environment: its settings.
     pub env: Vec<(String, String)>,

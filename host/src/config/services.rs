@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, Limits, ServiceConfig, file, grants};
+use super::{ConfigError, Grants, Limits, ServiceConfig, file, grants};
 
 /// The shipped services with their ports, in the order of the ports.
 pub const SERVICES: [(&str, u16); 5] = [
@@ -95,12 +95,9 @@ fn service(file: &file::File, name: &str) -> Result<ServiceConfig, ConfigError> 
         env.push((variable.clone(), value.clone()));
     }
     Ok(ServiceConfig {
+        socket_paths: socket_paths(&key, name, raw.socket_paths, &grants)?,
         grants,
         limits: limits(&key, name, &raw.limits)?,
-        socket_paths: socket_paths(name)
-            .iter()
-            .map(|path| (*path).to_owned())
-            .collect(),
         dependencies: dependencies(name)
             .iter()
             .map(|name| (*name).to_owned())
@@ -120,11 +117,56 @@ fn dependencies(name: &str) -> &'static [&'static str] {
     }
 }
 
-fn socket_paths(name: &str) -> &'static [&'static str] {
-    match name {
-        "websocket-auth-gateway" => &["/ws/chat", "/api/v1/chat/ws"],
-        _ => &[],
+/// Where a service serves sockets. Paths without the right to serve them, or the right
+/// without a path, would do nothing without a word; `[]` says that this is wanted.
+fn socket_paths(
+    key: &str,
+    name: &str,
+    given: Option<Vec<String>>,
+    grants: &Grants,
+) -> Result<Vec<String>, ConfigError> {
+    let key = format!("{key}.socket_paths");
+    let error = |problem: String| Err(ConfigError::value(key.clone(), problem));
+    let may = grants.sockets.contains("serve");
+    let Some(paths) = given else {
+        return match (may, name) {
+            (false, _) => Ok(Vec::new()),
+            (true, "websocket-auth-gateway") => {
+                Ok(["/ws/chat", "/api/v1/chat/ws"].map(str::to_owned).to_vec())
+            }
+            (true, _) => error(
+                "is missing: the service is granted to serve sockets, so name their paths, \
+                 or [] for none"
+                    .to_owned(),
+            ),
+        };
+    };
+    if !may && !paths.is_empty() {
+        return error(format!(
+            "needs the right to serve sockets: add \"serve\" to services.{name}.grants.sockets"
+        ));
     }
+    for (index, path) in paths.iter().enumerate() {
+        if !is_path(path) {
+            return error(format!(
+                "{path:?} is not a path such as /ws/chat: it begins with a slash, \
+                 has no query and nothing that a URL may not hold"
+            ));
+        }
+        if path == "/health" {
+            return error("/health is where the service answers for its health".to_owned());
+        }
+        if paths.iter().take(index).any(|other| other == path) {
+            return error(format!("{path:?} is named twice"));
+        }
+    }
+    Ok(paths)
+}
+
+/// A path as it stands in a request (RFC 3986 section 3.3), without a query.
+fn is_path(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
+    path.starts_with('/') && path.bytes().all(plain)
 }
 
 /// The settings that this service's component reads, and no others.

@@ -215,6 +215,69 @@ fn a_service_of_ones_own() {
 }
 
 #[test]
+fn sockets_are_served_where_the_file_says() {
+    let paths = |text: &str, service: &str| {
+        let config = load(text, &[]).unwrap();
+        config.service(service).unwrap().socket_paths.clone()
+    };
+    let gateway = "websocket-auth-gateway";
+    assert_eq!(paths("", gateway), ["/ws/chat", "/api/v1/chat/ws"]);
+    assert!(paths("", "jwt-token-adapter").is_empty());
+    let own = "[services.probe]\nport = 0\nsocket_paths = [\"/ws\", \"/a/%20b\"]\n\
+               [services.probe.grants]\nsockets = [\"serve\"]";
+    assert_eq!(paths(own, "probe"), ["/ws", "/a/%20b"]);
+    // Turned off by hand, and with the right.
+    let off = "[services.websocket-auth-gateway]\nsocket_paths = []";
+    assert!(paths(off, gateway).is_empty());
+    let without = "[services.websocket-auth-gateway.grants]\nsockets = [\"list\"]";
+    assert!(paths(without, gateway).is_empty());
+}
+
+#[test]
+fn paths_of_sockets_that_cannot_be_are_refused() {
+    let with = |paths: &str, rights: &str| {
+        let text = format!(
+            "[services.probe]\nport = 0\n{paths}\n[services.probe.grants]\nsockets = [{rights}]"
+        );
+        load(&text, &[]).unwrap_err().to_string()
+    };
+    for path in [
+        "ws",
+        "",
+        "*",
+        "/ws?x=1",
+        "/ws#x",
+        "/a b",
+        "/ä",
+        "http://x/ws",
+        "/\\u0007",
+    ] {
+        let said = with(&format!("socket_paths = [\"{path}\"]"), "\"serve\"");
+        assert!(said.starts_with("services.probe.socket_paths: "), "{said}");
+        assert!(said.contains("is not a path such as"), "{path}: {said}");
+        assert!(!said.contains('\n'), "{said}");
+    }
+    for (paths, rights, expected) in [
+        ("socket_paths = [\"/health\"]", "\"serve\"", "health"),
+        (
+            "socket_paths = [\"/a\", \"/b\", \"/a\"]",
+            "\"serve\"",
+            "\"/a\" is named twice",
+        ),
+        (
+            "socket_paths = [\"/ws\"]",
+            "\"list\"",
+            "add \"serve\" to services.probe.grants.sockets",
+        ),
+        ("", "\"serve\"", "services.probe.socket_paths: is missing"),
+        ("socket_paths = \"/ws\"", "\"serve\"", "invalid type"),
+    ] {
+        let said = with(paths, rights);
+        assert!(said.contains(expected), "{paths}: {said}");
+    }
+}
+
+#[test]
 fn every_mistake_is_named_in_one_sentence() {
     let cases: &[(&str, (&str, &str), &str)] = &[
         ("prot = 1", ("", ""), "unknown field `prot`"),
