@@ -55,9 +55,14 @@ impl Host {
 
     /// A socket at another path.
     pub fn socket_at(&self, path: &str, query: &str) -> Opening {
+        self.socket_of(Service::Gateway, path, query)
+    }
+
+    /// A socket of any service.
+    pub fn socket_of(&self, service: Service, path: &str, query: &str) -> Opening {
         let mark = if query.is_empty() { "" } else { "?" };
         Opening {
-            port: self.port(Service::Gateway),
+            port: self.port(service),
             target: format!("{path}{mark}{query}"),
             headers: Vec::new(),
         }

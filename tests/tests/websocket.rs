@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lockgate_tests::socket::Came;
-use lockgate_tests::{Chat, Host, Service, User, component};
+use lockgate_tests::{Chat, Host, Service, User, component, place};
 use serde_json::{Value, json};
 
 const NO_TOKEN: &str = "Authentication token required - no bypass allowed";
@@ -350,5 +350,74 @@ async fn a_ticket_opens_one_socket_at_its_path() {
     assert_eq!(
         host.socket(&query).refused().await,
         refused(1008, BAD_TOKEN)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_service_serves_sockets_at_its_paths() {
+    let host = component::echo_host().await;
+    let (here, path) = (component::ECHO, component::ECHO_PATH);
+    let mut socket = host.socket_of(here, path, "a=b").open().await;
+    for said in [
+        json!({"anything": ["at", "all"]}),
+        json!("\u{e9}\u{1f600}"),
+        json!(null),
+    ] {
+        assert_eq!(socket.ask(&said).await, said);
+    }
+    host.get(here, path).send().await.expect(426);
+    // Paths count as a whole; the others are the plugin's.
+    for (service, path) in [
+        (here, "/ws/"),
+        (here, "/WS"),
+        (here, "/ws/chat"),
+        (Service::Jwt, path),
+    ] {
+        let opened = host.socket_of(service, path, "").try_open().await;
+        assert!(opened.is_err(), "{path}");
+    }
+    host.swap(here, &component::Probe::version(2).bytes()).await;
+    let said = json!("after the swap");
+    assert_eq!(socket.ask(&said).await, said);
+    assert!(matches!(socket.close().await, Came::Closed(1000, _)));
+}
+
+/// What `lockgate check` prints; it must take the file.
+fn check(file: &std::path::Path, service: Service) -> String {
+    let output = std::process::Command::new(place::binary())
+        .args([
+            "check",
+            &file.display().to_string(),
+            "--service",
+            service.name(),
+        ])
+        .output()
+        .expect("run the binary");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[test]
+fn check_says_whether_sockets_would_work() {
+    let said = check(&place::plugin(Service::Gateway.name()), Service::Gateway);
+    assert!(said.contains("exports `websocket`"), "{said}");
+    assert!(!said.contains("Warning"), "{said}");
+    let folder = component::folder();
+    let file = folder.path().join("small.wasm");
+    std::fs::write(&file, component::constant(1)).expect("write a component");
+    let said = check(&file, Service::Gateway);
+    assert!(said.contains("exports no `websocket`"), "{said}");
+    assert!(
+        said.contains("Warning: ") && said.contains("/ws/chat"),
+        "{said}"
+    );
+    let said = check(&file, Service::Jwt);
+    assert!(!said.contains("Warning"), "{said}");
+    // The other way round: what it exports is of no use there.
+    let said = check(&place::probe(), Service::Coordinator);
+    assert!(
+        said.contains("Note: ") && said.contains("socket_paths"),
+        "{said}"
     );
 }

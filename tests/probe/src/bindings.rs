@@ -14,3 +14,15 @@ wit_bindgen::generate!({
     path: "../../wit",
     world: "service",
 });
+
+/// What a plugin that serves sockets exports besides.
+pub(crate) mod socket_events {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "socket-events",
+        export_macro_name: "export_socket_events",
+        with: {
+            "lockgate:plugin/types@0.1.0": crate::bindings::lockgate::plugin::types,
+        },
+    });
+}

@@ -4,6 +4,7 @@
 //! fault of the host, and it must not be used for anything but tests.
 
 mod bindings;
+mod echo;
 mod lanes;
 mod mark;
 mod misbehave;
@@ -49,3 +50,5 @@ impl SelfTest for Probe {
 
 #[cfg(target_arch = "wasm32")]
 bindings::export!(Probe with_types_in bindings);
+#[cfg(target_arch = "wasm32")]
+bindings::socket_events::export_socket_events!(Probe with_types_in bindings::socket_events);
