@@ -75,17 +75,16 @@ pub async fn probe_with_limits(service: Service, limits: &str) -> Host {
 pub const ECHO: Service = Service::Coordinator;
 /// Where it serves sockets.
 pub const ECHO_PATH: &str = "/ws";
-/// The longest message that it takes, bytes.
-pub const ECHO_MOST: usize = 100_000;
 
-/// A host on which the sockets of a service give every text back as it came, without a
-/// look at any credential. It sends no pings of its own while a test lasts.
-pub async fn echo_host() -> Host {
+/// A host on which the sockets of a service give every text of up to so many bytes back as
+/// it came, without a look at any credential. It sends no pings of its own while a test
+/// lasts.
+pub async fn echo_host(most: usize) -> Host {
     let folder = folder();
     let file = Probe::version(1).file(folder.path());
     let name = ECHO.name();
     let config = format!(
-        "[sockets]\nmessage_bytes = {ECHO_MOST}\nping_seconds = 3600\n\
+        "[sockets]\nmessage_bytes = {most}\nping_seconds = 3600\n\
          [services.{name}]\nsocket_paths = [\"{ECHO_PATH}\"]\n\
          [services.{name}.grants]\nsockets = [\"serve\"]\n\
          interfaces = [\"counters\", \"csrf\", \"jwt\", \"redis\"]\n"

@@ -11,6 +11,7 @@ pub mod browser;
 mod certificates;
 pub mod chat;
 pub mod component;
+pub mod frames;
 pub mod host;
 pub mod http;
 pub mod impostor;

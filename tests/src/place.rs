@@ -66,6 +66,22 @@ pub fn probe() -> PathBuf {
     path
 }
 
+/// The runner of the Autobahn test suite: `LOCKGATE_TEST_KOSOKU`, else what
+/// `scripts/test` has installed.
+pub fn kosoku() -> PathBuf {
+    let path = match std::env::var_os("LOCKGATE_TEST_KOSOKU") {
+        Some(path) => PathBuf::from(path),
+        None => repository().join("target/tools/venv/bin/kosoku"),
+    };
+    assert!(
+        path.is_file(),
+        "no kosoku at {}: `python3 -m venv target/tools/venv && \
+         target/tools/venv/bin/pip install kosoku==0.1.0`, or set LOCKGATE_TEST_KOSOKU",
+        path.display()
+    );
+    path
+}
+
 /// What the tests keep between runs: compiled code and locks.
 pub fn scratch() -> PathBuf {
     let path = target().join("test-cache");

@@ -355,7 +355,7 @@ async fn a_ticket_opens_one_socket_at_its_path() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_service_serves_sockets_at_its_paths() {
-    let host = component::echo_host().await;
+    let host = component::echo_host(65_536).await;
     let (here, path) = (component::ECHO, component::ECHO_PATH);
     let mut socket = host.socket_of(here, path, "a=b").open().await;
     for said in [

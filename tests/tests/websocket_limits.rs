@@ -4,152 +4,95 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use lockgate_tests::frames::{
+    BINARY, CLOSE, CONTINUATION, Came, Client, Frame, Length, PING, TEXT,
+};
 use lockgate_tests::memory;
-use lockgate_tests::metrics::Metrics;
+use lockgate_tests::metrics::{self, Metrics};
 use lockgate_tests::proxy::Proxy;
-use lockgate_tests::socket::Came;
-use lockgate_tests::{Host, RedisServer, Service, User, component, raw};
+use lockgate_tests::socket::Came as Heard;
+use lockgate_tests::{Host, RedisServer, Service, User, component};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// A client that writes frames byte by byte, after its `connection_confirmed`.
-async fn raw_socket(host: &Host, token: &str) -> TcpStream {
-    let mut stream = raw::connect(host.port(Service::Gateway)).await;
-    let head = format!(
-        "GET /ws/chat?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
-         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await.expect("write");
-    let mut answer = Vec::new();
-    while answer.last() != Some(&b'}') {
-        answer.push(stream.read_u8().await.expect("the handshake's answer"));
-    }
-    let text = String::from_utf8_lossy(&answer);
-    assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
-    assert!(text.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{text}");
-    stream
-}
-
-/// A masked frame; the mask is zero, so the payload stands as it is.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match payload.len() {
-        short @ 0..126 => bytes.push(0x80 | short as u8),
-        middle @ 126..65_536 => {
-            bytes.push(0x80 | 126);
-            bytes.extend((middle as u16).to_be_bytes());
-        }
-        long => {
-            bytes.push(0x80 | 127);
-            bytes.extend((long as u64).to_be_bytes());
-        }
-    }
-    bytes.extend([0; 4]);
-    bytes.extend(payload);
-    bytes
-}
-
-/// The next frame of the host: first byte and payload.
-async fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
-    let reading = async {
-        let first = stream.read_u8().await.expect("a frame");
-        let length = match stream.read_u8().await.expect("a length") {
-            126 => u64::from(stream.read_u16().await.expect("a length")),
-            127 => stream.read_u64().await.expect("a length"),
-            short => u64::from(short),
-        };
-        let mut payload = vec![0; length as usize];
-        stream.read_exact(&mut payload).await.expect("a payload");
-        (first, payload)
+/// A client that writes what it likes, after its `connection_confirmed`.
+async fn raw_socket(host: &Host, token: &str) -> Client {
+    let target = format!("/ws/chat?token={token}");
+    let opened = Client::open(host.port(Service::Gateway), &target).await;
+    let mut client = opened.expect("an open socket");
+    let Ok(Came::Frame(TEXT, said)) = client.came().await else {
+        panic!("no text came first");
     };
-    let read = tokio::time::timeout(lockgate_tests::wait::GUARD, reading);
-    read.await.expect("a frame in time")
+    let said: Value = serde_json::from_slice(&said).expect("JSON");
+    assert_eq!(said["type"], "connection_confirmed", "{said}");
+    client
 }
 
+/// The rules of RFC 6455 itself are in `websocket_rfc6455`.
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_that_break_the_protocol() {
+async fn what_breaks_the_protocol_ends_the_connection() {
     let host = Host::start().await;
     let token = host.tokens.access(&User::new(42));
-    let mut unmasked = frame(0x81, b"{}");
-    unmasked[1] &= 0x7f;
-    unmasked.drain(2..6);
-    let large = frame(0x81, &vec![b' '; 65_537]);
-    let cases: Vec<(&str, Vec<u8>, u16)> = vec![
-        ("unmasked", unmasked, 1002),
-        ("reserved bit", frame(0xc1, b"{}"), 1002),
-        ("reserved opcode", frame(0x83, b"{}"), 1002),
-        ("reserved control", frame(0x8b, b""), 1002),
-        ("continuation of nothing", frame(0x80, b"{}"), 1002),
-        ("fragmented ping", frame(0x09, b""), 1002),
-        ("long ping", frame(0x89, &[b'x'; 126]), 1002),
-        (
-            "text within a text",
-            [frame(0x01, b"{"), frame(0x81, b"}")].concat(),
-            1002,
-        ),
-        ("not UTF-8", frame(0x81, &[0xff, 0xfe]), 1007),
-        ("binary", frame(0x82, b"{}"), 1003),
-        ("too large", large, 1009),
-        (
-            "too large in pieces",
-            [frame(0x01, &vec![b' '; 65_536]), frame(0x80, b" ")].concat(),
-            1009,
-        ),
-        // A header that announces more than anyone would send.
-        (
-            "announced",
-            vec![
-                0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0,
-            ],
-            1009,
-        ),
+    let announced = Frame::text("").length(Length::Announced((1 << 63) - 1));
+    let cases = [
+        (Frame::text("{}").mask(None), 1002),
+        (Frame::text("{}").reserved(4), 1002),
+        (Frame::new(3, "{}"), 1002),
+        (Frame::text([0xff, 0xfe]), 1007),
+        // Breaks nothing, but the client does not answer the close frame.
+        (Frame::new(BINARY, "{}"), 1003),
+        (Frame::text(vec![b' '; 65_537]), 1009),
+        (announced, 1009),
     ];
-    for (name, bytes, code) in cases {
-        let mut stream = raw_socket(&host, &token).await;
-        stream.write_all(&bytes).await.expect("write");
-        let (first, payload) = read_frame(&mut stream).await;
-        let found = u16::from_be_bytes([payload[0], payload[1]]);
-        assert_eq!((first, found), (0x88, code), "{name}");
-        let rest = raw::read_to_close(&mut stream, Duration::from_secs(20)).await;
-        assert_eq!(rest, b"", "{name}");
+    let mut held = Vec::new();
+    for (frame, code) in cases {
+        let mut client = raw_socket(&host, &token).await;
+        client.send(&[frame]).await;
+        match client.came().await {
+            Ok(Came::Frame(CLOSE, reason)) => assert_eq!(reason[..2], u16::to_be_bytes(code)),
+            other => panic!("{other:?} instead of {code}"),
+        }
+        assert_eq!(client.came().await, Ok(Came::End), "{code}");
+        held.push(client);
     }
+    // The clients keep their ends open, and one goes on sending: the host lets go of all.
+    let (mut busy, more) = (held.pop().expect("a client"), Frame::text("{}").bytes());
+    let writing = tokio::spawn(async move {
+        loop {
+            busy.write(&more).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    metrics::reaches(&host, "lockgate_sockets_open", |open| open == 0.0).await;
+    assert!(!writing.is_finished());
+    writing.abort();
+    drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fragments_pings_and_the_closing_handshake() {
     let host = Host::start().await;
     let token = host.tokens.access(&User::new(42));
-    let mut stream = raw_socket(&host, &token).await;
+    let mut client = raw_socket(&host, &token).await;
     let pieces = [
-        frame(0x01, br#"{"type":"#),
-        frame(0x89, b"alive?"),
-        frame(0x00, b""),
-        frame(0x80, br#""ping"}"#),
+        Frame::text(r#"{"type":"#).unfinished(),
+        Frame::new(PING, "alive?"),
+        Frame::new(CONTINUATION, "").unfinished(),
+        Frame::new(CONTINUATION, r#""ping"}"#),
     ];
     // Byte by byte: no frame comes whole.
-    for byte in pieces.concat() {
-        stream.write_u8(byte).await.expect("write");
+    for byte in pieces.iter().flat_map(Frame::bytes) {
+        client.write(&[byte]).await;
     }
-    assert_eq!(read_frame(&mut stream).await, (0x8a, b"alive?".to_vec()));
-    let pong = read_frame(&mut stream).await;
-    assert_eq!(pong, (0x81, br#"{"type":"pong"}"#.to_vec()));
+    assert_eq!(client.came().await, Ok(Came::pong("alive?")));
+    let pong = Ok(Came::text(r#"{"type":"pong"}"#));
+    assert_eq!(client.came().await, pong);
     // As large as a message may be.
     let mut padded = br#"{"type":"ping"}"#.to_vec();
     padded.resize(65_536, b' ');
-    let largest = frame(0x81, &padded);
-    stream.write_all(&largest).await.expect("write");
-    assert_eq!(read_frame(&mut stream).await, pong);
-    let closing = [&[0x03, 0xe8][..], b"bye"].concat();
-    stream
-        .write_all(&frame(0x88, &closing))
-        .await
-        .expect("write");
-    assert_eq!(read_frame(&mut stream).await, (0x88, closing));
-    let rest = raw::read_to_close(&mut stream, Duration::from_secs(20)).await;
-    assert_eq!(rest, b"");
+    client.send(&[Frame::text(padded)]).await;
+    assert_eq!(client.came().await, pong);
+    assert_eq!(client.close().await, Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,7 +126,7 @@ async fn one_user_and_one_host_have_so_many_sockets() {
     lockgate_tests::wait::eventually("a place is free again", async || {
         match host.chat_socket(&token).try_open().await {
             Ok(mut socket) => match socket.came().await {
-                Came::Said(_) => Ok(()),
+                Heard::Said(_) => Ok(()),
                 other => Err(format!("{other:?}")),
             },
             Err(error) => Err(error.to_string()),
@@ -195,8 +138,8 @@ async fn one_user_and_one_host_have_so_many_sockets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_is_not_read_and_costs_no_memory() {
     // Each is small and has an answer, by the plugin or by the host; nobody reads it.
-    nobody_reads(&frame(0x81, br#"{"type":"session_restoration"}"#)).await;
-    nobody_reads(&frame(0x89, &[b'p'; 125])).await;
+    nobody_reads(&Frame::text(r#"{"type":"session_restoration"}"#).bytes()).await;
+    nobody_reads(&Frame::new(PING, [b'p'; 125]).bytes()).await;
 }
 
 async fn nobody_reads(message: &[u8]) {
@@ -212,10 +155,10 @@ async fn nobody_reads(message: &[u8]) {
         let mut written = 0_usize;
         let end = Instant::now() + Duration::from_secs(4);
         while Instant::now() < end {
-            let write = stream.write_all(&said);
+            let write = stream.write(&said);
             match tokio::time::timeout(Duration::from_millis(500), write).await {
-                Ok(Ok(())) => written += said.len(),
-                _ => break,
+                Ok(()) => written += said.len(),
+                Err(_) => break,
             }
         }
         written
@@ -260,7 +203,7 @@ async fn a_host_that_stops_says_so_to_each_socket_and_not_at_once() {
     let ends = sockets.into_iter().map(async |mut socket| {
         let (code, _) = socket.closed().await;
         let at = began.elapsed();
-        while socket.came().await != Came::Gone {}
+        while socket.came().await != Heard::Gone {}
         (code, at)
     });
     let ends: Vec<(u16, Duration)> = join_all(ends).await;

@@ -32,9 +32,12 @@ pub(super) fn answer(parts: &Parts) -> Result<Response<Bytes>, Fault> {
     {
         return Err(Fault::UpgradeRequired);
     }
-    let version = headers.get(SEC_WEBSOCKET_VERSION);
-    if version.is_none_or(|version| version.as_bytes() != b"13") {
-        return Err(Fault::UpgradeRequired);
+    let mut versions = headers.get_all(SEC_WEBSOCKET_VERSION).iter();
+    match (versions.next(), versions.next()) {
+        (Some(version), None) if version.as_bytes() == b"13" => {}
+        // Section 11.3.5: once.
+        (Some(_), Some(_)) => return Err(Fault::Malformed),
+        _ => return Err(Fault::UpgradeRequired),
     }
     let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
     let key = match (keys.next(), keys.next()) {
@@ -66,7 +69,7 @@ fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .filter(|name| !name.is_empty())
+        .filter(|name| is_token(name))
         .collect();
     let credential = |name: &&&str| {
         name.get(..BEARER.len())
@@ -75,6 +78,12 @@ fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let plain = offered.iter().find(|name| !credential(name));
     let chosen = plain.or(offered.first())?;
     HeaderValue::from_str(chosen).ok()
+}
+
+/// What a subprotocol's name can be (RFC 9110 section 5.6.2).
+fn is_token(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(plain)
 }
 
 /// True if one of a header's listed values is this word, in any case.
@@ -135,9 +144,11 @@ mod tests {
         let mut post = parts(&OPENING);
         post.method = Method::POST;
         assert_eq!(answer(&post).unwrap_err(), Fault::MethodNotAllowed("GET"));
-        let mut twice = OPENING.to_vec();
-        twice.push(OPENING[3]);
-        assert_eq!(answer(&parts(&twice)).unwrap_err(), Fault::Malformed);
+        for header in [OPENING[3], OPENING[4], ("sec-websocket-version", "8")] {
+            let mut twice = OPENING.to_vec();
+            twice.push(header);
+            assert_eq!(answer(&parts(&twice)).unwrap_err(), Fault::Malformed);
+        }
     }
 
     #[test]
@@ -146,6 +157,7 @@ mod tests {
             ("chat", "chat"),
             ("Bearer.a.b.c", "Bearer.a.b.c"),
             ("bearer.a.b.c, chat.v2, other", "chat.v2"),
+            ("no token, chat", "chat"),
         ] {
             let answer = answer(&parts(&with(("sec-websocket-protocol", offered)))).unwrap();
             assert_eq!(answer.headers()[SEC_WEBSOCKET_PROTOCOL], chosen);

@@ -103,17 +103,24 @@ impl Wire {
         ) {
             return;
         }
+        self.leave().await;
+    }
+
+    /// Answers the client's close frame, if it was one that ended the connection.
+    pub(super) async fn closed(self) {
+        self.leave().await;
+    }
+
+    /// The end of a connection whose close frame is sent or about to be (RFC 6455
+    /// sections 7.1.1 and 7.1.7): the client's close frame is waited for, if frames can
+    /// still be read; then it is told at once that nothing more comes, and what it
+    /// still sends is thrown away for a while.
+    async fn leave(mut self) {
         let answered = async { while let Some(Ok(_)) = self.0.next().await {} };
         let _ = timeout(GOODBYE, answered).await;
         // The client waits for this side to end the connection (RFC 6455 section 7.1.1).
         let _ = timeout(GOODBYE, self.0.get_mut().shutdown()).await;
         let _ = timeout(GOODBYE, self.linger()).await;
-    }
-
-    /// Answers the client's close frame.
-    pub(super) async fn closed(mut self) {
-        let flushed = async { while let Some(Ok(_)) = self.0.next().await {} };
-        let _ = timeout(GOODBYE, flushed).await;
     }
 
     async fn linger(&mut self) {
