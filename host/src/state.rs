@@ -7,6 +7,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretSlice};
 use subtle::ConstantTimeEq;
 
+use crate::chat;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
@@ -56,6 +57,9 @@ pub enum StateError {
     /// The settings for the users table are wrong.
     #[error(transparent)]
     Table(#[from] table::SetupError),
+    /// The settings for the chat service are wrong.
+    #[error(transparent)]
+    Chat(#[from] chat::SetupError),
     /// The CSRF secret is configured but cannot be used.
     #[error(transparent)]
     Csrf(#[from] SecretError),
@@ -95,6 +99,7 @@ pub struct State {
     service_secret: Option<SecretSlice<u8>>,
     back: Back,
     peers: Arc<Peers>,
+    chat: Option<Arc<chat::Target>>,
     events: Arc<Events>,
     deferred: Deferred,
     directory: Directory,
@@ -127,6 +132,17 @@ fn sources(config: &Config) -> Result<Sources, table::SetupError> {
     let peer = config.peers.iter().find(|peer| peer.name == NORMALIZER);
     let normalizer = peer.filter(|_| asks).map(Inquiry::new);
     Ok(Sources { table, normalizer })
+}
+
+/// The way to the chat service, if this process serves any sockets.
+fn chat_target(config: &Config) -> Result<Option<Arc<chat::Target>>, chat::SetupError> {
+    let mut services = config.services.iter();
+    if services.all(|service| service.socket_paths.is_empty()) {
+        return Ok(None);
+    }
+    let ca_file = config.chat_ca_file.as_deref();
+    let target = chat::Target::new(&config.chat_upstream_url, ca_file)?;
+    Ok(Some(Arc::new(target)))
 }
 
 impl State {
@@ -170,11 +186,13 @@ impl State {
         let service_secret = config.service_secret_file.as_deref().and_then(secret_file);
         let keys = Keys::load(&config.jwt, clock.now());
         let names = config.services.iter().map(|service| service.name.as_str());
+        let chat = chat_target(&config)?;
         let directory = Directory::new(journal.clone(), clock.clone(), sources(&config)?);
         // As for Redis: one attempt, no longer than a look may take.
         directory.probe_table().await;
         Ok(Arc::new(State {
-            peers: Arc::new(Peers::new(&config, clock.clone())),
+            peers: Arc::new(Peers::new(&config, clock.clone(), chat.as_ref())),
+            chat,
             events,
             deferred: Deferred::open(file, clock.clone()).await?,
             directory,
@@ -224,6 +242,11 @@ impl State {
     /// What the probes know of the other services.
     pub fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// The way to the chat service; none: this process serves no sockets.
+    pub fn chat(&self) -> Option<&Arc<chat::Target>> {
+        self.chat.as_ref()
     }
 
     /// The sender of login events.

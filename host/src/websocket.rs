@@ -77,7 +77,7 @@ impl Hub {
             state: state.clone(),
             limits: config.sockets,
             upstream: Arc::new(relay::Settings::new(
-                config.chat_upstream_url.clone(),
+                state.chat()?.clone(),
                 config.chat_reply_timeout,
             )),
             tasks,

@@ -13,21 +13,32 @@
 //! | any other | `response` with `echo: ` and the message |
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use crate::certificates;
+
 /// What the double has seen.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
+    /// Opening handshakes, whatever came of them.
+    pub handshakes: usize,
     /// Token and session id of each connection, in order.
     pub connections: Vec<(String, String)>,
     /// Each `chat` message as it came.
@@ -51,17 +62,52 @@ pub struct Chat {
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
     manner: Arc<Mutex<Manner>>,
+    tls: Option<Tls>,
     task: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// What a double with TLS shows.
+#[derive(Clone)]
+struct Tls(TlsAcceptor);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
 }
 
 impl Chat {
     /// Listens on a port; `verify` is the base URL of the token adapter.
     pub async fn start(port: u16, verify: &str) -> Self {
+        Self::start_with(port, verify, None).await
+    }
+
+    /// The same over TLS, with a new certificate that names `localhost` only; its CA is
+    /// `ca.pem` in the folder then.
+    pub async fn start_tls(port: u16, verify: &str, folder: &Path) -> Self {
+        certificates::make(folder);
+        let chain = CertificateDer::from_pem_file(folder.join("server.pem"));
+        let chain = vec![chain.expect("the certificate that was made")];
+        let key = PrivateKeyDer::from_pem_file(folder.join("server.key"));
+        let key = key.expect("the key that was made");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions of TLS")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a certificate and its key");
+        let tls = Tls(TlsAcceptor::from(Arc::new(config)));
+        Self::start_with(port, verify, Some(tls)).await
+    }
+
+    async fn start_with(port: u16, verify: &str, tls: Option<Tls>) -> Self {
         let listener = bind(port).await;
         let mut chat = Self {
             address: listener.local_addr().expect("the double's address"),
             seen: Arc::default(),
             manner: Arc::new(Mutex::new(Manner::Verify)),
+            tls,
             task: None,
         };
         chat.listen(listener, verify);
@@ -94,6 +140,7 @@ impl Chat {
 
     fn listen(&mut self, listener: TcpListener, verify: &str) {
         let (seen, manner) = (self.seen.clone(), self.manner.clone());
+        let tls = self.tls.clone();
         let verify = format!("{verify}/api/v1/auth/verify-token");
         self.task = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -101,7 +148,15 @@ impl Chat {
                 // Several small messages follow one another.
                 let _ = stream.set_nodelay(true);
                 let manner = *manner.lock().expect("no panic held it");
-                connections.spawn(serve(stream, seen.clone(), manner, verify.clone()));
+                let (seen, verify) = (seen.clone(), verify.clone());
+                match tls.clone() {
+                    None => connections.spawn(serve(stream, seen, manner, verify)),
+                    Some(Tls(acceptor)) => connections.spawn(async move {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            serve(stream, seen, manner, verify).await;
+                        }
+                    }),
+                };
                 while connections.try_join_next().is_some() {}
             }
         }));
@@ -128,10 +183,16 @@ async fn bind(port: u16) -> TcpListener {
     clippy::result_large_err,
     reason = "the library's type for a refused handshake"
 )]
-async fn serve(stream: TcpStream, seen: Arc<Mutex<Seen>>, manner: Manner, verify: String) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    seen: Arc<Mutex<Seen>>,
+    manner: Manner,
+    verify: String,
+) {
     let mut query = String::new();
     let greet = |request: &Request, response: Response| {
         query = request.uri().query().unwrap_or_default().to_owned();
+        seen.lock().expect("no panic held it").handshakes += 1;
         if manner == Manner::Forbid {
             let mut refusal = ErrorResponse::new(None);
             *refusal.status_mut() = hyper::StatusCode::FORBIDDEN;
@@ -171,7 +232,10 @@ async fn serve(stream: TcpStream, seen: Arc<Mutex<Seen>>, manner: Manner, verify
     converse(&mut socket, &seen).await;
 }
 
-async fn converse(socket: &mut WebSocketStream<TcpStream>, seen: &Mutex<Seen>) {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<S>,
+    seen: &Mutex<Seen>,
+) {
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else {
             continue;

@@ -70,6 +70,7 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
         },
         database: database(&file.database)?,
         chat_upstream_url: chat(file.chat.upstream_url.as_deref())?,
+        chat_ca_file: file.chat.ca_file.clone(),
         chat_reply_timeout: Duration::from_secs(between(
             "CHAT_REPLY_TIMEOUT_SECONDS",
             file.chat.reply_timeout_seconds,
@@ -288,7 +289,10 @@ fn chat(raw: Option<&str>) -> Result<String, ConfigError> {
     let url = raw.unwrap_or("ws://chat-service:8007/ws/chat");
     let uri: Option<http::Uri> = url.parse().ok();
     match uri {
-        Some(uri) if matches!(uri.scheme_str(), Some("ws" | "wss" | "http" | "https")) => {
+        Some(uri)
+            if matches!(uri.scheme_str(), Some("ws" | "wss"))
+                && uri.host().is_some_and(|host| !host.is_empty()) =>
+        {
             Ok(url.to_owned())
         }
         _ => Err(ConfigError::value(

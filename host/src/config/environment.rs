@@ -38,6 +38,7 @@ pub(super) fn apply(
     from.text("DATABASE_URL", &mut file.database.url);
     from.path("POSTGRES_PASSWORD_FILE", &mut file.database.password_file);
     from.text("CHAT_UPSTREAM_URL", &mut file.chat.upstream_url);
+    from.path("CHAT_CA_FILE", &mut file.chat.ca_file);
     from.text("DEFAULT_CHAT_MODEL", &mut file.chat.default_model);
     from.seconds(
         "CHAT_REPLY_TIMEOUT_SECONDS",

@@ -168,6 +168,7 @@ pub(super) struct Fallback {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Chat {
     pub(super) upstream_url: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
     pub(super) default_model: Option<String>,
     pub(super) reply_timeout_seconds: Option<u64>,
 }

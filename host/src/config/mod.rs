@@ -62,8 +62,11 @@ pub struct Config {
     pub fallback: Fallback,
     /// The users table; none: `DATABASE_URL` is not set.
     pub database: Option<Database>,
-    /// Where the chat service is; probed for the gateway's health.
+    /// Where the chat service is, `ws://` or `wss://`; probed for the gateway's health.
     pub chat_upstream_url: String,
+    /// The CA that has signed the certificate of a `wss://` chat service; none: those of
+    /// the system.
+    pub chat_ca_file: Option<PathBuf>,
     /// How long a chat message waits for its answer.
     pub chat_reply_timeout: Duration,
     /// Limits on sockets.

@@ -377,6 +377,12 @@ fn every_mistake_is_named_in_one_sentence() {
         ),
         ("", ("LOG_LEVEL", "LOUD"), "LOG_LEVEL"),
         ("", ("CHAT_UPSTREAM_URL", "chat"), "CHAT_UPSTREAM_URL"),
+        (
+            "",
+            ("CHAT_UPSTREAM_URL", "http://chat/"),
+            "a ws:// or wss:// URL",
+        ),
+        ("", ("CHAT_UPSTREAM_URL", "wss:///ws"), "CHAT_UPSTREAM_URL"),
     ];
     for (file, variable, expected) in cases {
         let said = load(file, &[*variable]).unwrap_err().to_string();

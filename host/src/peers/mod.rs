@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::Uri;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::{Breaker, Policy, Position};
+use crate::chat;
 use crate::clock::Clock;
 use crate::config::Config;
 
@@ -98,9 +99,10 @@ struct Last {
 
 #[derive(Debug)]
 struct Chat {
-    host: String,
-    port: u16,
+    target: Arc<chat::Target>,
     connected: AtomicBool,
+    /// What the log was told last.
+    logged: Mutex<String>,
 }
 
 /// A try while everything is starting, which no breaker counts, or a regular probe.
@@ -111,8 +113,9 @@ enum Phase {
 }
 
 impl Peers {
-    /// Nothing is probed before [`Peers::spawn`].
-    pub fn new(config: &Config, clock: Clock) -> Peers {
+    /// Nothing is probed before [`Peers::spawn`]. The chat service is, if this process
+    /// serves the gateway.
+    pub fn new(config: &Config, clock: Clock, chat: Option<&Arc<chat::Target>>) -> Peers {
         let wanted = |name: &str| {
             config
                 .services
@@ -137,7 +140,7 @@ impl Peers {
             clock,
             peers,
             probes: AtomicU64::new(0),
-            chat: gateway.then(|| Chat::new(&config.chat_upstream_url)),
+            chat: chat.filter(|_| gateway).cloned().map(Chat::new),
         }
     }
 
@@ -335,33 +338,39 @@ impl Peer {
 }
 
 impl Chat {
-    /// A URL that cannot be used reads as never connected.
-    fn new(url: &str) -> Chat {
-        let uri: Option<Uri> = url.parse().ok();
-        let authority = uri.as_ref().and_then(Uri::authority);
-        let host = authority.map_or("", |authority| authority.host());
-        let default_port = match uri.as_ref().and_then(Uri::scheme_str) {
-            Some("wss" | "https") => 443,
-            _ => 80,
-        };
-        if host.is_empty() {
-            tracing::error!("CHAT_UPSTREAM_URL cannot be used");
-        }
+    fn new(target: Arc<chat::Target>) -> Chat {
         Chat {
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: authority
-                .and_then(|authority| authority.port_u16())
-                .unwrap_or(default_port),
+            target,
             connected: AtomicBool::new(false),
+            logged: Mutex::default(),
         }
     }
 
+    /// True if the chat service takes a connection, with a good certificate where it has
+    /// to have one.
     async fn look(&self) -> bool {
-        let connected = !self.host.is_empty() && probe::accepts(&self.host, self.port).await;
-        if self.connected.swap(connected, Ordering::Relaxed) != connected {
-            tracing::info!(connected, "the chat service's state changed");
+        let looked = async {
+            let mut stream = self.target.connect().await?;
+            stream.shutdown().await
+        };
+        let found = match timeout(probe::LIMIT, looked).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
+        };
+        self.connected.store(found.is_ok(), Ordering::Relaxed);
+        let reason = found.as_ref().err().map_or("", String::as_str);
+        let said = format!("{} {reason}", found.is_ok());
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if *logged != said {
+            tracing::info!(
+                connected = found.is_ok(),
+                reason,
+                "the chat service's state changed"
+            );
+            *logged = said;
         }
-        connected
+        found.is_ok()
     }
 }
 

@@ -13,13 +13,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::config::PeerConfig;
 
 /// What a peer may take to answer.
-const LIMIT: Duration = Duration::from_millis(1_500);
+pub(super) const LIMIT: Duration = Duration::from_millis(1_500);
 /// Longest answer that is read, bytes.
 const MAX_BODY: usize = 64 * 1024;
 
@@ -151,14 +150,6 @@ impl Prober {
         let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
         Ok((status, body.ok().map(|body| body.to_bytes())))
     }
-}
-
-/// True if something accepts connections there, within 1.5 s.
-pub(super) async fn accepts(host: &str, port: u16) -> bool {
-    matches!(
-        timeout(LIMIT, TcpStream::connect((host, port))).await,
-        Ok(Ok(_))
-    )
 }
 
 fn failed(reason: String) -> Outcome {
@@ -336,14 +327,5 @@ mod tests {
             target("http://example.org:8025/").url,
             "http://example.org:8025"
         );
-    }
-
-    #[tokio::test]
-    async fn accepts_tells_an_open_port_from_a_closed_one() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert!(accepts("127.0.0.1", port).await);
-        drop(listener);
-        assert!(!accepts("127.0.0.1", port).await);
     }
 }

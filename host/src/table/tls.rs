@@ -6,12 +6,11 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::tls;
 
 /// What must be right about the certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +33,8 @@ pub(super) fn connector(check: Check, roots: Option<&Path>) -> Result<MakeRustls
     let chain = match check {
         Check::Nothing => None,
         Check::Issuer | Check::Full => {
-            let roots = Arc::new(root_store(roots)?);
+            let roots = tls::roots(roots, "sslrootcert").map_err(|error| error.to_string())?;
+            let roots = Arc::new(roots);
             let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
             Some(builder.build().map_err(|error| error.to_string())?)
         }
@@ -52,24 +52,6 @@ pub(super) fn connector(check: Check, roots: Option<&Path>) -> Result<MakeRustls
     // Servers of version 17 and newer want it where TLS comes first.
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(MakeRustlsConnect::new(config))
-}
-
-fn root_store(file: Option<&Path>) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    let certificates = match file {
-        Some(file) => CertificateDer::pem_file_iter(file)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| format!("{}: {error}", file.display()))?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    let (added, _) = store.add_parsable_certificates(certificates);
-    if added == 0 {
-        return Err(match file {
-            Some(file) => format!("{} holds none", file.display()),
-            None => "the system has none; name a file in sslrootcert".to_owned(),
-        });
-    }
-    Ok(store)
 }
 
 /// Checks the issuer or nothing, but never the name. The handshake's signature is

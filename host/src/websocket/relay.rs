@@ -20,7 +20,7 @@ use crate::bindings::socket_events::Failure;
 mod upstream;
 
 pub(super) use upstream::Settings;
-use upstream::{Open, REACHED, Upstream, connect, target};
+use upstream::{Open, REACHED, Upstream, connect, with_pass};
 
 /// Questions of one socket that wait, and the bytes in them. One question may be longer.
 const MOST: usize = 16;
@@ -181,12 +181,14 @@ impl Relay {
                 Credential::Token(token) => Some(token.expose_secret().to_owned()),
                 Credential::Made(make) => make(),
             };
-            Some(target(&self.settings.url, &made?, &pass.session_id))
+            let url = self.settings.target.url();
+            Some(with_pass(url, &made?, &pass.session_id))
         });
         let Some(url) = url else {
             return self.give_up(Failure::Unreachable);
         };
-        self.line = Line::Connecting(Box::pin(connect(url)));
+        let target = Arc::clone(&self.settings.target);
+        self.line = Line::Connecting(Box::pin(connect(target, url)));
         None
     }
 

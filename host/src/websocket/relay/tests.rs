@@ -4,13 +4,15 @@ use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::*;
+use crate::chat::Target;
 
 type Peer = tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>;
 
 async fn relay(patience: Duration) -> (Relay, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/ws/chat", listener.local_addr().unwrap());
-    let mut relay = Relay::new(Arc::new(Settings::new(url, patience)));
+    let target = Arc::new(Target::new(&url, None).unwrap());
+    let mut relay = Relay::new(Arc::new(Settings::new(target, patience)));
     relay.renew(Credential::Token("a.b.c".to_owned().into()), "s 1".into());
     (relay, listener)
 }
@@ -173,11 +175,11 @@ async fn questions_are_bounded() {
 #[test]
 fn the_target_holds_both_parameters_encoded() {
     assert_eq!(
-        target("ws://chat:8007/ws", "a.b-c", "s 1&x"),
+        with_pass("ws://chat:8007/ws", "a.b-c", "s 1&x"),
         "ws://chat:8007/ws?token=a%2Eb%2Dc&session_id=s%201%26x"
     );
     assert_eq!(
-        target("ws://chat/ws?v=1", "t", "s"),
+        with_pass("ws://chat/ws?v=1", "t", "s"),
         "ws://chat/ws?v=1&token=t&session_id=s"
     );
 }

@@ -1,12 +1,11 @@
 //! The connection to the upstream: how it is made, what it costs, how it went. It knows
 //! no question.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{counter, gauge};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
@@ -14,6 +13,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::bindings::socket_events::Failure;
+use crate::chat::{Stream, Target};
 
 /// Connecting, with the handshake.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -25,21 +25,21 @@ const READ_BUFFER: usize = 4 << 10;
 pub(super) const REACHED: &str = "ok";
 
 /// A connection that is open.
-pub(super) type Upstream = WebSocketStream<TcpStream>;
+pub(super) type Upstream = WebSocketStream<Stream>;
 
 /// Where the upstream of all sockets is, how long an answer may take, and how the last
 /// connection went.
 #[derive(Debug)]
 pub(in crate::websocket) struct Settings {
-    pub(super) url: String,
+    pub(super) target: Arc<Target>,
     pub(super) patience: Duration,
     last: Mutex<Option<&'static str>>,
 }
 
 impl Settings {
-    pub(in crate::websocket) fn new(url: String, patience: Duration) -> Settings {
+    pub(in crate::websocket) fn new(target: Arc<Target>, patience: Duration) -> Settings {
         Settings {
-            url,
+            target,
             patience,
             last: Mutex::new(None),
         }
@@ -81,7 +81,7 @@ impl Drop for Open {
 }
 
 /// The upstream's URL with both parameters, percent-encoded (RFC 3986 section 2.1).
-pub(super) fn target(url: &str, token: &str, session_id: &str) -> String {
+pub(super) fn with_pass(url: &str, token: &str, session_id: &str) -> String {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let mark = if url.contains('?') { '&' } else { '?' };
     format!(
@@ -95,20 +95,16 @@ pub(super) fn target(url: &str, token: &str, session_id: &str) -> String {
 ///
 /// # Errors
 /// [`Failure`]: it was refused, or there is none in time.
-pub(super) async fn connect(url: String) -> Result<Box<Upstream>, Failure> {
-    let connected = timeout(CONNECT, handshake(url)).await;
+pub(super) async fn connect(target: Arc<Target>, url: String) -> Result<Box<Upstream>, Failure> {
+    let connected = timeout(CONNECT, handshake(&target, url)).await;
     connected.unwrap_or(Err(Failure::Unreachable))
 }
 
-async fn handshake(url: String) -> Result<Box<Upstream>, Failure> {
+async fn handshake(target: &Target, url: String) -> Result<Box<Upstream>, Failure> {
     let request = url.into_client_request();
     let request = request.map_err(|_| Failure::Unreachable)?;
-    let host = request.uri().host().unwrap_or_default().to_owned();
-    let host = host.trim_matches(['[', ']']);
-    let port = request.uri().port_u16().unwrap_or(80);
-    let stream = TcpStream::connect((host, port)).await;
+    let stream = target.connect().await;
     let stream = stream.map_err(|_| Failure::Unreachable)?;
-    let _ = stream.set_nodelay(true);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
