@@ -14,8 +14,10 @@ use crate::place;
 
 mod passage;
 mod site;
+mod tab;
 
 pub use site::{Hold, Reply, Seen, Site};
+pub use tab::Tab;
 
 /// Names under which systems install it.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -121,6 +123,10 @@ pub struct Browser {
 impl Browser {
     /// Starts it; installs it first where that is possible.
     pub fn open(site: &Site) -> Self {
+        Self::launch(&site.url("/stage"))
+    }
+
+    fn launch(url: &str) -> Self {
         let profile = tempfile::Builder::new()
             .prefix("lockgate-test-browser-")
             .tempdir()
@@ -141,7 +147,7 @@ impl Browser {
                 "--remote-debugging-port=0",
             ])
             .arg(format!("--user-data-dir={}", data.display()))
-            .arg(site.url("/stage"))
+            .arg(url)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -12,9 +12,10 @@
 //! | `twice` | two times the same `response` |
 //! | any other | `response` with `echo: ` and the message |
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -33,6 +34,15 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::certificates;
+
+mod page;
+
+pub use page::Page;
+
+/// How long the token adapter may take.
+const VERIFY: Duration = Duration::from_secs(10);
+/// After a connection that could not be accepted.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// What the double has seen.
 #[derive(Debug, Default, Clone)]
@@ -56,12 +66,20 @@ pub enum Manner {
     CloseAtOnce,
 }
 
+#[derive(Debug)]
+struct Record {
+    /// False for one that runs for long: it only counts.
+    kept: bool,
+    count: u64,
+    seen: Seen,
+    manner: Manner,
+}
+
 /// A running double; dropped, it is gone with all its connections.
 #[derive(Debug)]
 pub struct Chat {
     address: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
-    manner: Arc<Mutex<Manner>>,
+    record: Arc<Mutex<Record>>,
     tls: Option<Tls>,
     task: Option<tokio::task::JoinHandle<()>>,
 }
@@ -77,9 +95,11 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Chat {
-    /// Listens on a port; `verify` is the base URL of the token adapter.
+    /// Listens on a port of this machine and writes down what it sees; `verify` is the
+    /// base URL of the token adapter.
     pub async fn start(port: u16, verify: &str) -> Self {
-        Self::start_with(port, verify, None).await
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Self::listen_at(address, verify, true, None).expect("bind the chat double")
     }
 
     /// The same over TLS, with a new certificate that names `localhost` only; its CA is
@@ -98,30 +118,54 @@ impl Chat {
             .with_single_cert(chain, key)
             .expect("a certificate and its key");
         let tls = Tls(TlsAcceptor::from(Arc::new(config)));
-        Self::start_with(port, verify, Some(tls)).await
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Self::listen_at(address, verify, true, Some(tls)).expect("bind the chat double")
     }
 
-    async fn start_with(port: u16, verify: &str, tls: Option<Tls>) -> Self {
-        let listener = bind(port).await;
+    /// Listens at an address and writes nothing down, for those who let it run.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn serve(address: SocketAddr, verify: &str) -> io::Result<Self> {
+        Self::listen_at(address, verify, false, None)
+    }
+
+    fn listen_at(
+        address: SocketAddr,
+        verify: &str,
+        kept: bool,
+        tls: Option<Tls>,
+    ) -> io::Result<Self> {
+        let listener = bind(address)?;
+        let record = Record {
+            kept,
+            count: 0,
+            seen: Seen::default(),
+            manner: Manner::Verify,
+        };
         let mut chat = Self {
-            address: listener.local_addr().expect("the double's address"),
-            seen: Arc::default(),
-            manner: Arc::new(Mutex::new(Manner::Verify)),
+            address: listener.local_addr()?,
+            record: Arc::new(Mutex::new(record)),
             tls,
             task: None,
         };
         chat.listen(listener, verify);
-        chat
+        Ok(chat)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What it has seen so far.
     pub fn seen(&self) -> Seen {
-        self.seen.lock().expect("no panic held it").clone()
+        locked(&self.record).seen.clone()
     }
 
     /// Greets in another manner from now on.
     pub fn greet(&self, manner: Manner) {
-        *self.manner.lock().expect("no panic held it") = manner;
+        locked(&self.record).manner = manner;
     }
 
     /// Ends at once, as a killed process does.
@@ -134,29 +178,32 @@ impl Chat {
 
     /// Listens again at the same port.
     pub async fn start_again(&mut self, verify: &str) {
-        let listener = bind(self.address.port()).await;
+        let listener = bind(self.address).expect("bind the chat double");
         self.listen(listener, verify);
     }
 
     fn listen(&mut self, listener: TcpListener, verify: &str) {
-        let (seen, manner) = (self.seen.clone(), self.manner.clone());
-        let tls = self.tls.clone();
+        let (record, tls) = (self.record.clone(), self.tls.clone());
         let verify = format!("{verify}/api/v1/auth/verify-token");
         self.task = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                // Several small messages follow one another.
-                let _ = stream.set_nodelay(true);
-                let manner = *manner.lock().expect("no panic held it");
-                let (seen, verify) = (seen.clone(), verify.clone());
-                match tls.clone() {
-                    None => connections.spawn(serve(stream, seen, manner, verify)),
-                    Some(Tls(acceptor)) => connections.spawn(async move {
-                        if let Ok(stream) = acceptor.accept(stream).await {
-                            serve(stream, seen, manner, verify).await;
-                        }
-                    }),
-                };
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        // Several small messages follow one another.
+                        let _ = stream.set_nodelay(true);
+                        let (record, verify) = (record.clone(), verify.clone());
+                        match tls.clone() {
+                            None => connections.spawn(serve(stream, record, verify)),
+                            Some(Tls(acceptor)) => connections.spawn(async move {
+                                if let Ok(stream) = acceptor.accept(stream).await {
+                                    serve(stream, record, verify).await;
+                                }
+                            }),
+                        };
+                    }
+                    Err(_) => tokio::time::sleep(BREATH).await,
+                }
                 while connections.try_join_next().is_some() {}
             }
         }));
@@ -171,12 +218,18 @@ impl Drop for Chat {
     }
 }
 
-async fn bind(port: u16) -> TcpListener {
-    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-    socket.set_reuseaddr(true).expect("reuse the address");
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    socket.bind(address).expect("bind the chat double");
-    socket.listen(1024).expect("listen")
+fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
 }
 
 #[allow(
@@ -185,14 +238,14 @@ async fn bind(port: u16) -> TcpListener {
 )]
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    seen: Arc<Mutex<Seen>>,
-    manner: Manner,
+    record: Arc<Mutex<Record>>,
     verify: String,
 ) {
+    let manner = locked(&record).manner;
     let mut query = String::new();
     let greet = |request: &Request, response: Response| {
         query = request.uri().query().unwrap_or_default().to_owned();
-        seen.lock().expect("no panic held it").handshakes += 1;
+        locked(&record).seen.handshakes += 1;
         if manner == Manner::Forbid {
             let mut refusal = ErrorResponse::new(None);
             *refusal.status_mut() = hyper::StatusCode::FORBIDDEN;
@@ -207,6 +260,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let verified = reqwest::Client::new()
         .get(verify)
         .bearer_auth(&token)
+        .timeout(VERIFY)
         .send()
         .await
         .is_ok_and(|answer| answer.status().is_success());
@@ -219,8 +273,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         return;
     }
     {
-        let mut seen = seen.lock().expect("no panic held it");
-        seen.connections.push((token, session));
+        let mut record = locked(&record);
+        if record.kept {
+            record.seen.connections.push((token, session));
+        }
     }
     for greeting in [
         json!({"type": "welcome", "message": "Connected"}),
@@ -229,24 +285,31 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let _ = socket.send(Message::text(greeting.to_string())).await;
     }
     let _ = socket.send(Message::text("no JSON")).await;
-    converse(&mut socket, &seen).await;
+    converse(&mut socket, &record).await;
 }
 
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut WebSocketStream<S>,
-    seen: &Mutex<Seen>,
+    record: &Mutex<Record>,
 ) {
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else {
             continue;
         };
-        let said: Value = serde_json::from_str(&text).expect("the gateway sends JSON");
+        let said: Value = serde_json::from_str(&text).unwrap_or_default();
         let number = {
-            let mut seen = seen.lock().expect("no panic held it");
-            seen.messages.push(said.clone());
-            seen.messages.len()
+            let mut record = locked(record);
+            record.count += 1;
+            if record.kept {
+                record.seen.messages.push(said.clone());
+            }
+            record.count
         };
-        let message = said["message"].as_str().unwrap_or_default();
+        let Some(message) = said["message"].as_str() else {
+            let fault = json!({"type": "error", "message": "That is no message"}).to_string();
+            let _ = socket.send(Message::text(fault)).await;
+            continue;
+        };
         let answer = |text: &str| {
             json!({
                 "type": "response", "response": text, "message_id": format!("m{number}"),
