@@ -241,7 +241,7 @@ fn what_the_chat_service_says_is_translated() {
         message(&host, &connection(state), event)
     };
     assert_eq!(again(&response), []);
-    let mut other = response.clone();
+    let mut other = response;
     other["message_id"] = json!("m2");
     assert_eq!(again(&other).len(), 2);
     other["message_id"] = Value::Null;
