@@ -78,6 +78,10 @@ pub(super) async fn run(length: Length, report: &mut Report) {
     drop((sockets, first));
     crate::metrics::reaches(&host, "lockgate_sockets_open", |open| open == 0.0).await;
     report.figure("resident kB when all have gone", resident());
+    // What is kept for the next ones must serve them: a leak would show here.
+    let sockets = flock::open(&host, 1, count).await;
+    report.figure("the same with as many open again", resident());
+    drop(sockets);
     report.figure("peak resident kB", Process::now(host.pid()).peak);
 }
 
