@@ -44,7 +44,10 @@ fn ended(played: &Played, code: u16, reason: Option<&str>, notice: &str) {
     if let Some(reason) = reason {
         assert_eq!(closed["reason"], reason, "{chat}");
     }
-    assert_eq!(closed["clean"], code != 1006, "{chat}");
+    // A page that still sends may not come to answer the close frame.
+    if code != 1009 {
+        assert_eq!(closed["clean"], code != 1006, "{chat}");
+    }
     assert_eq!(chat["notice"], notice, "{chat}");
     assert_eq!(chat["opened"], 1, "it never opens a lost socket again");
 }

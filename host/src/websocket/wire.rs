@@ -21,7 +21,9 @@ const READ_BUFFER: usize = 4 << 10;
 /// How long the other end may take for its part of the closing handshake.
 pub(super) const GOODBYE: Duration = Duration::from_millis(500);
 /// Unread bytes that are thrown away so that the close frame is not lost in a reset.
-const LINGER: usize = 1 << 20;
+const LINGER: usize = 16 << 20;
+/// Thrown away at a time, bytes.
+const SCRAP: usize = 8 << 10;
 /// No frame was seen at the end (RFC 6455 section 7.1.5).
 const ABNORMAL: u16 = 1006;
 /// A close frame without a code (RFC 6455 section 7.1.5).
@@ -124,7 +126,7 @@ impl Wire {
     }
 
     async fn linger(&mut self) {
-        let mut scrap = [0; 1024];
+        let mut scrap = vec![0; SCRAP];
         let mut left = LINGER;
         while let Ok(length @ 1..) = self.0.get_mut().read(&mut scrap).await {
             left = left.saturating_sub(length);
