@@ -59,7 +59,9 @@ fn bearer(request: &Request) -> impl Iterator<Item = (Source, &str)> {
         .map(|token| (Source::Bearer, token))
 }
 
-fn collect<'a>(found: impl Iterator<Item = (Source, &'a str)>) -> Vec<Presented<'a>> {
+/// Each token once, trimmed, in order; empty ones and those beyond a few are left out.
+#[must_use]
+pub fn collect<'a>(found: impl Iterator<Item = (Source, &'a str)>) -> Vec<Presented<'a>> {
     let mut list: Vec<Presented<'a>> = Vec::new();
     for (source, token) in found.map(|(source, token)| (source, trim(token))) {
         if list.len() == MOST {

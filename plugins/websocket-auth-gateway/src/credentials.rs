@@ -2,10 +2,8 @@
 
 use lockgate_sdk::Request;
 use lockgate_sdk::http::Origin;
-use lockgate_sdk::token::{Presented, Source, trim};
+use lockgate_sdk::token::{Presented, Source, collect};
 
-/// More different tokens than this are not looked at.
-const MOST: usize = 8;
 /// Begins a subprotocol that is a token.
 const BEARER: &str = "bearer.";
 /// Headers of clients that cannot set `Authorization`.
@@ -58,20 +56,10 @@ impl Credentials {
     /// The tokens, each once.
     pub(crate) fn presented(&self) -> Vec<Presented<'_>> {
         let tokens = self.tokens.iter();
-        tokens
-            .map(|(source, token)| Presented {
-                source: *source,
-                token,
-            })
-            .collect()
+        collect(tokens.map(|(source, token)| (*source, token.as_str())))
     }
 
     fn add(&mut self, source: Source, token: &str) {
-        let token = trim(token);
-        let known = |(_, earlier): &(Source, String)| earlier == token;
-        if token.is_empty() || self.tokens.len() == MOST || self.tokens.iter().any(known) {
-            return;
-        }
         self.tokens.push((source, token.to_owned()));
     }
 }
@@ -122,7 +110,8 @@ mod tests {
 
     fn tokens(call: Call) -> Vec<String> {
         let found = Credentials::of(&call.request());
-        found.tokens.into_iter().map(|(_, token)| token).collect()
+        let tokens = found.presented();
+        tokens.iter().map(|sent| sent.token.to_owned()).collect()
     }
 
     fn all() -> Call {
