@@ -11,6 +11,8 @@ pub(crate) mod report;
 pub(crate) mod tally;
 
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 pub use report::Report;
@@ -34,6 +36,36 @@ impl Length {
             Self::Normal => normal,
             Self::Full => full,
         }
+    }
+}
+
+/// What all programs with three lengths are asked on the command line.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// A short version of every part
+    #[arg(long)]
+    quick: bool,
+    /// A long version of every part
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// Writes all figures to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Options {
+    /// How long the parts are.
+    pub fn length(&self) -> Length {
+        match (self.quick, self.full) {
+            (true, _) => Length::Quick,
+            (_, true) => Length::Full,
+            _ => Length::Normal,
+        }
+    }
+
+    /// Ends the program.
+    pub fn finish(&self, report: &Report) -> ExitCode {
+        report.finish(self.json.as_deref())
     }
 }
 

@@ -146,6 +146,19 @@ async fn too_many_at_once_are_refused_one_by_one() {
     nothing_else(&mut socket).await;
 }
 
+/// The chat service is tried again, sooner or later.
+async fn chats_again(socket: &mut Socket) {
+    eventually("the chat service answers again", async || {
+        let answer = socket.chat("again").await;
+        if answer["content"] == "echo: again" {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Err(answer)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_keep_the_socket_and_end_with_their_cause() {
     let host = host().await;
@@ -164,15 +177,7 @@ async fn refusals_keep_the_socket_and_end_with_their_cause() {
         }
     }
     chat.greet(Manner::Verify);
-    eventually("the chat service is tried again", async || {
-        let answer = socket.chat("Hi").await;
-        if answer["type"] == "chat_response" {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        Err(answer)
-    })
-    .await;
+    chats_again(&mut socket).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,15 +203,7 @@ async fn a_killed_chat_service_closes_no_socket() {
         }
         chat.start_again(&verify(&host)).await;
         for socket in &mut sockets {
-            eventually("the chat service is found again", async || {
-                let answer = socket.chat("again").await;
-                if answer["content"] == "echo: again" {
-                    return Ok(());
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                Err(answer)
-            })
-            .await;
+            chats_again(socket).await;
         }
     }
     for mut socket in sockets {

@@ -3,17 +3,17 @@
 //! so a slow reader costs no memory; it stops being read from instead.
 
 mod acts;
+mod ends;
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use metrics::counter;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::ends::{Ends, LOOK};
 use super::relay::{Relay, Told};
 use super::wire::{Heard, Wire, gone};
 use super::{Hub, Place};
@@ -32,12 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const ADMITTED_PATIENCE: Duration = Duration::from_secs(60);
 /// Events that the host makes itself, one after the other, before it reads again.
 const MADE: u32 = 64;
-/// A token counts this long after its `exp`, seconds.
-const LEEWAY: u64 = 60;
 /// The plugin is told so long before `exp`, seconds.
 const NOTICE: u64 = 300;
-/// The clock is looked at this often, for it may be set.
-const LOOK: Duration = Duration::from_secs(4);
 /// Close codes that are counted each for itself: those of RFC 6455 section 7.4.1 and ours.
 const KNOWN: [u16; 13] = [
     1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1013, 4001,
@@ -66,7 +62,6 @@ type Step = Result<(), End>;
 struct Facts {
     id: String,
     opened_at: u64,
-    expires_at: Option<u64>,
     state: Vec<u8>,
     admitted: Option<Admission>,
 }
@@ -79,7 +74,7 @@ pub(super) struct Session {
     wire: Wire,
     relay: Relay,
     registration: Option<Registration>,
-    told_to_close: Option<oneshot::Receiver<Close>>,
+    ends: Ends,
     /// Events that the host has made itself.
     pending: VecDeque<Event>,
     /// So many of them were decided one after the other.
@@ -87,8 +82,6 @@ pub(super) struct Session {
     noticed: bool,
     pings: u32,
     next_ping: Instant,
-    /// Its share of the time over which sockets leave when the host stops, 0 to 1.
-    share: f64,
 }
 
 impl Session {
@@ -105,20 +98,18 @@ impl Session {
             facts: Facts {
                 id: format!("ws-{:016x}", rand::random::<u64>()),
                 opened_at: hub.state.clock().now(),
-                expires_at: None,
                 state: Vec::new(),
                 admitted: None,
             },
             wire,
             relay: Relay::new(hub.upstream.clone()),
             registration: None,
-            told_to_close: None,
+            ends: Ends::new(hub.clone()),
             pending: VecDeque::new(),
             made: 0,
             noticed: false,
             pings: 0,
             next_ping: Instant::now() + hub.limits.ping.mul_f64(rand::random_range(0.5..1.0)),
-            share: rand::random_range(0.0..1.0),
             place,
         });
         let end = match session.serve(request).await {
@@ -159,12 +150,7 @@ impl Session {
             let due = self.due();
             tokio::select! {
                 biased;
-                end = interrupted(
-                    &mut self.told_to_close,
-                    &self.place.hub,
-                    self.share,
-                    self.facts.expires_at,
-                ) => return Err(end),
+                end = self.ends.come() => return Err(end),
                 () = sleep_until(due) => {
                     if let Some(event) = self.timers().await? {
                         return Ok(event);
@@ -191,7 +177,7 @@ impl Session {
     /// When something is to be done although nothing happens.
     fn due(&self) -> Instant {
         let now = self.place.hub.state.clock().now();
-        let notice = self.facts.expires_at.filter(|_| !self.noticed);
+        let notice = self.ends.expires_at.filter(|_| !self.noticed);
         let notice = notice.map(|at| at.saturating_sub(NOTICE).saturating_sub(now));
         match notice {
             Some(left) => {
@@ -215,7 +201,7 @@ impl Session {
                 return Err(End::Theirs(gone()));
             }
         }
-        let Some(expires_at) = self.facts.expires_at else {
+        let Some(expires_at) = self.ends.expires_at else {
             return Ok(None);
         };
         let time = self.place.hub.state.clock().now();
@@ -230,7 +216,7 @@ impl Session {
         Connection {
             id: self.facts.id.clone(),
             opened_at: self.facts.opened_at,
-            expires_at: self.facts.expires_at,
+            expires_at: self.ends.expires_at,
             state: self.facts.state.clone(),
             waiting: u32::try_from(self.relay.waiting()).unwrap_or(u32::MAX),
         }
@@ -245,12 +231,7 @@ impl Session {
         };
         let decided = tokio::select! {
             biased;
-            end = interrupted(
-                &mut self.told_to_close,
-                &self.place.hub,
-                self.share,
-                self.facts.expires_at,
-            ) => return Err(end),
+            end = self.ends.come() => return Err(end),
             decided = decided(&hub.slot, event, &self.request_id, patience) => decided,
         };
         decided.map_err(|refusal| {
@@ -342,44 +323,4 @@ async fn decided(
             decided => return decided,
         }
     }
-}
-
-/// What ends a socket whatever it is about: an order, the stop of the host, its time.
-async fn interrupted(
-    order: &mut Option<oneshot::Receiver<Close>>,
-    hub: &Hub,
-    share: f64,
-    expires_at: Option<u64>,
-) -> End {
-    tokio::select! {
-        biased;
-        close = ordered(order) => End::Ours(close),
-        () = hub.leaving(share) => SocketFault::Stopping.into(),
-        () = expired(hub, expires_at) => SocketFault::Expired.into(),
-    }
-}
-
-/// Waits until a token has ended, by a clock that may be set meanwhile.
-async fn expired(hub: &Hub, expires_at: Option<u64>) {
-    let Some(end) = expires_at.map(|at| at.saturating_add(LEEWAY)) else {
-        return pending().await;
-    };
-    loop {
-        let left = end.saturating_sub(hub.state.clock().now());
-        if left == 0 {
-            return;
-        }
-        sleep(Duration::from_secs(left).min(LOOK)).await;
-    }
-}
-
-/// Waits for an order to close. One whose sender is gone never comes.
-async fn ordered(order: &mut Option<oneshot::Receiver<Close>>) -> Close {
-    if let Some(receiver) = order
-        && let Ok(close) = receiver.await
-    {
-        return close;
-    }
-    *order = None;
-    pending().await
 }

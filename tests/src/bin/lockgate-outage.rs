@@ -1,11 +1,10 @@
 //! The command line of the outage program: which parts run, how long, and where the
 //! figures go. All that is measured stands in the library.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lockgate_tests::measure::{Length, Report};
+use lockgate_tests::measure::{Options, Report};
 use lockgate_tests::outage::{self, Part};
 
 /// Takes Redis and hosts away from real hosts under load and prints what came of it.
@@ -44,15 +43,8 @@ struct Arguments {
     /// Parts to run
     #[arg(value_name = "PART", value_parser = part)]
     parts: Vec<Part>,
-    /// A short version of every part
-    #[arg(long)]
-    quick: bool,
-    /// A long version of every part
-    #[arg(long, conflicts_with = "quick")]
-    full: bool,
-    /// Writes all figures to a file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
 }
 
 fn part(name: &str) -> Result<Part, String> {
@@ -61,11 +53,7 @@ fn part(name: &str) -> Result<Part, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let length = match (arguments.quick, arguments.full) {
-        (true, _) => Length::Quick,
-        (_, true) => Length::Full,
-        _ => Length::Normal,
-    };
+    let length = arguments.options.length();
     let parts = match arguments.parts.is_empty() {
         true => Part::usual(),
         false => arguments.parts,
@@ -75,5 +63,5 @@ fn main() -> ExitCode {
     for part in parts {
         outage::run(part, length, &mut report);
     }
-    report.finish(arguments.json.as_deref())
+    arguments.options.finish(&report)
 }

@@ -1,11 +1,10 @@
 //! The command line of the sockets program: which parts run, how long, and where the
 //! figures go. All that is measured stands in the library.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lockgate_tests::measure::{Length, Report};
+use lockgate_tests::measure::{Options, Report};
 use lockgate_tests::sockets::{self, Part};
 
 /// Opens many sockets of real hosts and prints what came of them.
@@ -31,15 +30,8 @@ struct Arguments {
     /// Parts to run
     #[arg(value_name = "PART", value_parser = part)]
     parts: Vec<Part>,
-    /// A short version of every part
-    #[arg(long)]
-    quick: bool,
-    /// A long version of every part
-    #[arg(long, conflicts_with = "quick")]
-    full: bool,
-    /// Writes all figures to a file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
 }
 
 fn part(name: &str) -> Result<Part, String> {
@@ -48,11 +40,7 @@ fn part(name: &str) -> Result<Part, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let length = match (arguments.quick, arguments.full) {
-        (true, _) => Length::Quick,
-        (_, true) => Length::Full,
-        _ => Length::Normal,
-    };
+    let length = arguments.options.length();
     let parts = match arguments.parts.is_empty() {
         true => Part::USUAL.to_vec(),
         false => arguments.parts,
@@ -62,5 +50,5 @@ fn main() -> ExitCode {
     for part in parts {
         sockets::run(part, length, &mut report);
     }
-    report.finish(arguments.json.as_deref())
+    arguments.options.finish(&report)
 }

@@ -4,7 +4,7 @@
 use metrics::counter;
 use tokio::sync::oneshot;
 
-use super::{End, MADE, Session, Step, gone, interrupted};
+use super::{End, MADE, Session, Step, gone};
 use crate::bindings::socket_events::{self, Action, Admission, Event, Failure};
 use crate::keys::Issued;
 use crate::respond::SocketFault;
@@ -31,7 +31,7 @@ impl Session {
                 Action::Admit(admission) => self.admit(admission, opening)?,
                 Action::Remember(state) => self.facts.state = state,
                 Action::Expire(at) => {
-                    self.facts.expires_at = at;
+                    self.ends.expires_at = at;
                     self.noticed = false;
                 }
                 Action::Link(link) => self.link(link),
@@ -53,12 +53,7 @@ impl Session {
         counter!("lockgate_socket_messages_total", "direction" => "out").increment(1);
         tokio::select! {
             biased;
-            end = interrupted(
-                &mut self.told_to_close,
-                &self.place.hub,
-                self.share,
-                self.facts.expires_at,
-            ) => Err(end),
+            end = self.ends.come() => Err(end),
             sent = self.wire.send(text) => if sent { Ok(()) } else { Err(End::Theirs(gone())) },
         }
     }
@@ -110,7 +105,7 @@ impl Session {
             match registry.register(self.listed(admission), sender, most) {
                 Ok(registration) => {
                     self.registration = Some(registration);
-                    self.told_to_close = Some(receiver);
+                    self.ends.obey(receiver);
                     return Ok(());
                 }
                 Err(Refused::Crowded) => return Err(SocketFault::Crowded.into()),
@@ -142,7 +137,7 @@ impl Session {
                 let Some(admitted) = self.facts.admitted.clone() else {
                     return;
                 };
-                let (state, until) = (self.place.hub.state.clone(), self.facts.expires_at);
+                let (state, until) = (self.place.hub.state.clone(), self.ends.expires_at);
                 Credential::Made(Box::new(move || {
                     let claims = made_claims(&admitted, until, state.clock().now());
                     state.keys().sign(&claims)
