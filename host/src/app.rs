@@ -242,7 +242,11 @@ fn reserve(config: &mut Config) -> anyhow::Result<Vec<Option<TcpListener>>> {
     Ok(reserved)
 }
 
-fn bind(address: SocketAddr, name: &str) -> anyhow::Result<TcpListener> {
+/// Listens on an address for what is called `name`.
+///
+/// # Errors
+/// The address is taken or not ours.
+pub fn bind(address: SocketAddr, name: &str) -> anyhow::Result<TcpListener> {
     let bound = || -> std::io::Result<TcpListener> {
         let socket = if address.is_ipv4() {
             TcpSocket::new_v4()?
@@ -257,7 +261,11 @@ fn bind(address: SocketAddr, name: &str) -> anyhow::Result<TcpListener> {
     bound().with_context(|| format!("cannot listen on {address} for {name}"))
 }
 
-fn record_metrics() -> anyhow::Result<PrometheusHandle> {
+/// Records the metrics of this process; once.
+///
+/// # Errors
+/// They are recorded already.
+pub fn record_metrics() -> anyhow::Result<PrometheusHandle> {
     let seconds = Matcher::Suffix("_seconds".to_owned());
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(seconds, &BUCKETS)
@@ -268,7 +276,8 @@ fn record_metrics() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-async fn keep_up(metrics: PrometheusHandle, stop: CancellationToken) {
+/// Gathers the samples of the metrics now and then, until `stop`.
+pub async fn keep_up(metrics: PrometheusHandle, stop: CancellationToken) {
     let mut every = tokio::time::interval(UPKEEP);
     loop {
         tokio::select! {

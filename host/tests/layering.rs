@@ -38,7 +38,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 
 /// Every Rust file of the workspace.
 fn all_sources() -> Vec<PathBuf> {
-    let folders = ["host/src", "host/tests", "plugins", "tests"];
+    let folders = ["bench/native", "host/src", "host/tests", "plugins", "tests"];
     folders
         .iter()
         .flat_map(|folder| sources(&root().join(folder)))
@@ -242,6 +242,27 @@ fn every_file_says_what_it_owns_and_is_short() {
         if ["util", "utils", "helper", "helpers", "common", "misc"].contains(&name.as_str()) {
             wrong.push(format!("{} has a name that says nothing", file.display()));
         }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn only_the_native_twin_names_both_host_and_plugins() {
+    let mut wrong = Vec::new();
+    let mut folders: Vec<PathBuf> = fs::read_dir(root().join("plugins"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    folders.extend(["host", "tests", "tests/probe"].map(|name| root().join(name)));
+    for folder in folders {
+        let text = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        let own = folder.file_name().unwrap().to_str().unwrap();
+        let named = text.lines().filter_map(|line| {
+            let (name, _) = line.split_once([' ', '.', '='])?;
+            let plugin = root().join("plugins").join(name).is_dir() && name != own;
+            (plugin || name == "lockgate").then(|| name.to_owned())
+        });
+        wrong.extend(named.map(|name| format!("{} names {name}", folder.display())));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
