@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 
 use crate::http::Call;
-use crate::place;
 use crate::ports::Ports;
 use crate::tokens::Tokens;
 
@@ -75,6 +74,7 @@ pub struct Host {
     env: BTreeMap<String, String>,
     ports: Ports,
     root: PathBuf,
+    program: PathBuf,
     folder: Option<tempfile::TempDir>,
     /// Mints tokens with the key of this host.
     pub tokens: Tokens,
@@ -261,7 +261,7 @@ impl Host {
             .append(true)
             .open(self.root.join("host.log"))
             .expect("open the host's log");
-        let child = Command::new(place::binary())
+        let child = Command::new(&self.program)
             .arg("serve")
             .current_dir(&self.root)
             .env_clear()

@@ -7,6 +7,7 @@
 
 pub mod attacks;
 mod bad_files;
+pub mod bench;
 pub mod browser;
 mod certificates;
 pub mod chat;

@@ -5,11 +5,11 @@
 mod behaviours;
 mod crash;
 mod hostile;
-mod latency;
+pub(crate) mod latency;
 mod memory;
 mod slow;
 mod soak;
-mod start;
+pub(crate) mod start;
 mod swaps;
 mod terminate;
 

@@ -30,6 +30,7 @@ pub struct HostBuilder {
     secret: Secret,
     config: Option<String>,
     shared_cache: bool,
+    program: Option<PathBuf>,
 }
 
 impl Default for HostBuilder {
@@ -43,6 +44,7 @@ impl Default for HostBuilder {
             secret: Secret::Random,
             config: None,
             shared_cache: true,
+            program: None,
         }
     }
 }
@@ -87,6 +89,12 @@ impl HostBuilder {
     /// Compiles the components anew instead of taking the shared compiled code.
     pub fn cold(mut self) -> Self {
         self.shared_cache = false;
+        self
+    }
+
+    /// Runs another program, which takes the settings of a host, in its place.
+    pub fn program(mut self, path: PathBuf) -> Self {
+        self.program = Some(path);
         self
     }
 
@@ -148,6 +156,7 @@ impl HostBuilder {
             env,
             ports,
             root,
+            program: self.program.unwrap_or_else(place::binary),
             folder: Some(folder),
             tokens,
             client: http::client(),

@@ -45,7 +45,8 @@ pub(super) async fn run(settings: &Settings, report: &mut Report) {
     );
 }
 
-async fn host(settle: u32) -> Host {
+/// A host that runs version 1 of the probe.
+pub(crate) async fn host(settle: u32) -> Host {
     let folder = component::folder();
     Host::builder()
         .plugin(PROBED, Probe::version(1).file(folder.path()))
@@ -55,7 +56,7 @@ async fn host(settle: u32) -> Host {
 }
 
 /// Drops a version of the probe and asks until it answers; gives the milliseconds.
-async fn after(host: &Host, version: u32) -> f64 {
+pub(crate) async fn after(host: &Host, version: u32) -> f64 {
     let mut link = Link::new(host.port(PROBED));
     let (shot, wanted) = (Shot::get("/version"), version_text(version));
     let file = Probe::version(version).bytes();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Settings;
 use crate::component::built;
 use crate::host::{Host, HostBuilder, Service};
-use crate::measure::link::{Shot, first_right};
+use crate::measure::link::{Loss, Shot, first_right};
 use crate::measure::{Report, mix};
 use crate::ports::Ports;
 
@@ -28,6 +28,27 @@ pub(super) async fn run(_settings: &Settings, report: &mut Report) {
     head.extend(Service::ALL.map(short));
     report.table(&head, &rows);
     drop_in(report).await;
+}
+
+/// Starts a host whose files lie ready; what came of the first requests to each service,
+/// in the order of the ports, and how long after the start.
+pub(crate) async fn first_answers(
+    host: &mut Host,
+    wanted: impl Fn(&Host, Service) -> Shot,
+) -> Vec<(Service, Result<(), Loss>, Duration)> {
+    let begun = Instant::now();
+    host.launch();
+    let mut asking = tokio::task::JoinSet::new();
+    for service in Service::ALL {
+        let (shot, port) = (wanted(host, service), host.port(service));
+        asking.spawn(async move {
+            let answer = first_right(port, &shot, GUARD).await;
+            (service, answer, begun.elapsed())
+        });
+    }
+    let mut answers = asking.join_all().await;
+    answers.sort_by_key(|(service, ..)| *service);
+    answers
 }
 
 /// A way to start.
@@ -86,18 +107,7 @@ impl Case {
             let files = damage(&host.data_dir().join("cache"));
             report.figure("files of compiled code damaged", files);
         }
-        let begun = Instant::now();
-        host.launch();
-        let mut asking = tokio::task::JoinSet::new();
-        for service in Service::ALL {
-            let (shot, port) = (self.wanted(&host, service), host.port(service));
-            asking.spawn(async move {
-                let answer = first_right(port, &shot, GUARD).await;
-                (service, answer, begun.elapsed())
-            });
-        }
-        let mut answers = asking.join_all().await;
-        answers.sort_by_key(|(service, ..)| *service);
+        let answers = first_answers(&mut host, |host, service| self.wanted(host, service)).await;
         let wrong: Vec<_> = answers
             .iter()
             .filter_map(|(service, answer, _)| Some((service.name(), answer.as_ref().err()?)))
