@@ -83,7 +83,8 @@ fn questions(tokens: &Tokens) -> Vec<Question> {
     let refresh = |what, body| (what, Service::Jwt, REFRESH, body);
     let used = Work::Refresh.one(tokens);
     let other_key = mint().sign(&Tokens::unified_claims(&user, 3_600));
-    let new = tokens.sign(&Tokens::unified_claims(&user, 3_600));
+    // Whole minutes are told: far enough from the next one.
+    let new = tokens.sign(&Tokens::unified_claims(&user, 3_630));
     vec![
         ("health", Service::Jwt, "/health", None),
         validate("a good token", post(json!({"token": good}))),

@@ -6,7 +6,6 @@ use super::load::Outcome;
 use super::server::Kind;
 use super::work::Work;
 use crate::measure::Report;
-use crate::measure::report::median;
 
 /// How much load there was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,6 +134,18 @@ fn values(turns: &[Turn], of: Of) -> Vec<f64> {
     turns.iter().map(of).collect()
 }
 
+/// The middle one, or what lies between the two in the middle; 0 of none.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
+    let half = sorted.len() / 2;
+    match sorted.len() % 2 {
+        0 => (at(half.saturating_sub(1)) + at(half)) / 2.0,
+        _ => at(half),
+    }
+}
+
 /// Round by round.
 fn ratios(values: &[f64], base: &[f64]) -> Vec<f64> {
     let pairs = values.iter().zip(base).filter(|(_, base)| **base > 0.0);
@@ -159,7 +170,8 @@ mod tests {
     fn ratios_are_of_the_same_round() {
         let found = ratios(&[1.0, 9.0, 2.0], &[2.0, 3.0, 0.0]);
         assert_eq!(found, [0.5, 3.0]);
-        assert_eq!(spread(&found), "3.00 (0.50-3.00)");
+        assert_eq!(spread(&found), "1.75 (0.50-3.00)");
         assert_eq!(spread(&[]), "-");
+        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[])), (2.0, 0.0));
     }
 }
