@@ -70,15 +70,17 @@ async fn the_key_before() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("previous");
     std::fs::write(&file, [OLD, b"\n"].concat()).unwrap();
+    // The key before counts for what it signed until the start.
+    let (old, new) = (Tokens::new(OLD), Tokens::new(NEW));
+    let (access, refresh) = (old.access(&User::new(1)), old.marked_refresh(&User::new(1)));
     let host = Host::builder()
         .secret(Secret::Bytes(NEW.to_vec()))
         .env("JWT_SECRET_PREVIOUS_FILE", file.display().to_string())
         .start()
         .await;
-    let (old, new) = (Tokens::new(OLD), Tokens::new(NEW));
-    assert!(valid(&host, &old.access(&User::new(1))).await);
+    assert!(valid(&host, &access).await);
     assert!(valid(&host, &new.access(&User::new(1))).await);
-    let body = serde_json::json!({"refresh_token": old.marked_refresh(&User::new(1))});
+    let body = serde_json::json!({"refresh_token": refresh});
     let call = host.post(Service::Jwt, "/api/v1/jwt/refresh").json(&body);
     let answer = call.send().await.expect(200).json();
     let successor = answer["access_token"].as_str().unwrap();
