@@ -257,15 +257,7 @@ async fn over_tls_with_a_good_certificate() {
         assert_eq!(answer["content"], json!(format!("echo: {long}")));
         chat.kill().await;
         chat.start_again(&verify(&host)).await;
-        eventually("the chat service is found again", async || {
-            let answer = socket.chat("again").await;
-            if answer["content"] == "echo: again" {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            Err(answer)
-        })
-        .await;
+        chats_again(&mut socket).await;
     }
     let mut seen = chat.seen();
     let (token, _) = seen.connections.pop().expect("a connection");

@@ -46,17 +46,8 @@ pub(crate) fn response(answer: Answer) -> host::Response {
 }
 
 /// The claims of a verified token.
-pub(crate) fn claims(claims: Claims) -> jwt::Claims {
-    let extensions = [
-        ("device_id", claims.device_id),
-        ("jti", claims.jti),
-        (
-            "tfa_verified",
-            claims.tfa_verified.map(|flag| flag.to_string()),
-        ),
-        ("auth_time", claims.auth_time.map(|time| time.to_string())),
-        ("nbf", claims.not_before.map(|time| time.to_string())),
-    ];
+pub(crate) fn claims(mut claims: Claims) -> jwt::Claims {
+    let extensions = claims.take_extensions();
     jwt::Claims {
         token_sha256: claims.token_sha256,
         sub: claims.sub.map(scalar),
@@ -70,10 +61,7 @@ pub(crate) fn claims(claims: Claims) -> jwt::Claims {
         token_type: claims.token_type,
         expires_at: claims.expires_at,
         issued_at: claims.issued_at,
-        extensions: extensions
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-            .collect(),
+        extensions,
     }
 }
 

@@ -19,17 +19,8 @@ impl From<Scalar> for wit::Scalar {
 }
 
 impl From<Claims> for wit::Claims {
-    fn from(claims: Claims) -> wit::Claims {
-        let extensions = [
-            ("device_id", claims.device_id),
-            ("jti", claims.jti),
-            (
-                "tfa_verified",
-                claims.tfa_verified.map(|flag| flag.to_string()),
-            ),
-            ("auth_time", claims.auth_time.map(|time| time.to_string())),
-            ("nbf", claims.not_before.map(|time| time.to_string())),
-        ];
+    fn from(mut claims: Claims) -> wit::Claims {
+        let extensions = claims.take_extensions();
         wit::Claims {
             token_sha256: claims.token_sha256,
             sub: claims.sub.map(Into::into),
@@ -43,10 +34,7 @@ impl From<Claims> for wit::Claims {
             token_type: claims.token_type,
             expires_at: claims.expires_at,
             issued_at: claims.issued_at,
-            extensions: extensions
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-                .collect(),
+            extensions,
         }
     }
 }

@@ -61,6 +61,25 @@ pub struct Claims {
 pub(super) const LATEST: u64 = 253_402_300_799;
 
 impl Claims {
+    /// Takes out the claims that plugins are shown by name, as text, where the token has
+    /// them.
+    pub fn take_extensions(&mut self) -> Vec<(String, String)> {
+        let extensions = [
+            ("device_id", self.device_id.take()),
+            ("jti", self.jti.take()),
+            (
+                "tfa_verified",
+                self.tfa_verified.map(|flag| flag.to_string()),
+            ),
+            ("auth_time", self.auth_time.map(|time| time.to_string())),
+            ("nbf", self.not_before.map(|time| time.to_string())),
+        ];
+        extensions
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect()
+    }
+
     /// Reads the claims of a token whose times lie in range.
     pub(super) fn read(object: &Map<String, Value>, token_sha256: String) -> Claims {
         let text = |name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);

@@ -48,11 +48,7 @@ pub(super) struct Wire(WebSocketStream<TokioIo<Upgraded>>);
 impl Wire {
     /// After the handshake; `most` is the size of a message.
     pub(super) async fn new(upgraded: Upgraded, most: usize) -> Wire {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_frame_size(Some(most))
-            .max_message_size(Some(most));
+        let config = config(most);
         let io = TokioIo::new(upgraded);
         Wire(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
     }
@@ -135,6 +131,15 @@ impl Wire {
             }
         }
     }
+}
+
+/// How frames are read and written on either side; `most` is the size of a message, bytes.
+pub(super) fn config(most: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_frame_size(Some(most))
+        .max_message_size(Some(most))
 }
 
 /// The end of a client that said nothing.

@@ -10,16 +10,15 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::bindings::socket_events::Failure;
 use crate::chat::{Stream, Target};
+use crate::websocket::wire;
 
 /// Connecting, with the handshake.
 const CONNECT: Duration = Duration::from_secs(5);
 /// One message of the upstream, bytes.
 const MESSAGE: usize = 1 << 20;
-const READ_BUFFER: usize = 4 << 10;
 
 /// The result of a connection that was made.
 pub(super) const REACHED: &str = "ok";
@@ -105,11 +104,7 @@ async fn handshake(target: &Target, url: String) -> Result<Box<Upstream>, Failur
     let request = request.map_err(|_| Failure::Unreachable)?;
     let stream = target.connect().await;
     let stream = stream.map_err(|_| Failure::Unreachable)?;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_frame_size(Some(MESSAGE))
-        .max_message_size(Some(MESSAGE));
+    let config = wire::config(MESSAGE);
     match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
         Ok((upstream, _)) => Ok(Box::new(upstream)),
         Err(Error::Http(answer)) if matches!(answer.status().as_u16(), 401 | 403) => {
