@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redb::{ReadableTable, TableDefinition};
 
@@ -60,8 +61,9 @@ impl Backlog {
         })
     }
 
-    /// Adds to the end; on the disk when this returns. False: the oldest had to go.
-    pub async fn push(&self, value: Vec<u8>) -> bool {
+    /// Adds to the end; on the disk when this returns, or on its way there once `patience`
+    /// is over. False: the oldest had to go.
+    pub async fn push(&self, value: Vec<u8>, patience: Option<Duration>) -> bool {
         let value: Arc<[u8]> = value.into();
         let number = {
             let mut list = self.list();
@@ -70,13 +72,14 @@ impl Backlog {
         };
         // Before it can be taken from the list: what was taken must not come back.
         let (table, written) = (Table::new(self.name), Arc::clone(&value));
-        let _ = self
-            .file
-            .write(move |transaction| {
-                transaction.open_table(table)?.insert(number, &*written)?;
-                Ok(())
-            })
-            .await;
+        let writing = self.file.write(move |transaction| {
+            transaction.open_table(table)?.insert(number, &*written)?;
+            Ok(())
+        });
+        match patience {
+            Some(patience) => drop(tokio::time::timeout(patience, writing).await),
+            None => drop(writing.await),
+        }
         let oldest = {
             let mut list = self.list();
             list.waiting.insert(number, value);
@@ -175,7 +178,7 @@ mod tests {
         let place = Place::new();
         let backlog = place.open("list", 10).await;
         for value in ["a", "b", "c"] {
-            assert!(backlog.push(value.into()).await);
+            assert!(backlog.push(value.into(), None).await);
         }
         let (first, value) = backlog.after(None).unwrap();
         assert_eq!(&*value, b"a");
@@ -185,7 +188,7 @@ mod tests {
         let backlog = place.open("list", 10).await;
         assert_eq!(all(&backlog), [b"b", b"c"]);
         // New ones come behind those of the last time.
-        assert!(backlog.push("d".into()).await);
+        assert!(backlog.push("d".into(), None).await);
         assert_eq!(all(&backlog), [b"b", b"c", b"d"]);
         assert_eq!(backlog.len(), 3);
     }
@@ -194,9 +197,9 @@ mod tests {
     async fn the_oldest_goes_for_lack_of_room_and_does_not_come_back() {
         let place = Place::new();
         let backlog = place.open("list", 2).await;
-        assert!(backlog.push("a".into()).await);
-        assert!(backlog.push("b".into()).await);
-        assert!(!backlog.push("c".into()).await);
+        assert!(backlog.push("a".into(), None).await);
+        assert!(backlog.push("b".into(), None).await);
+        assert!(!backlog.push("c".into(), None).await);
         assert_eq!(all(&backlog), [b"b", b"c"]);
         drop(backlog);
         assert_eq!(all(&place.open("list", 2).await), [b"b", b"c"]);

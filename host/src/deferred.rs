@@ -2,6 +2,7 @@
 //! order when it is back. It does not judge what is changed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,8 @@ use crate::store::{self, Condition, Store};
 const MAX_WAITING: usize = 4_096;
 /// A deletion or removal is pointless once all that it could hit has ended, seconds.
 const LAST: u32 = 86_400;
+/// What is made anew if it is lost waits no longer for the disk.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// One change of the shared store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +56,14 @@ impl Change {
         match self {
             Change::Create { ttl, .. } | Change::Add { ttl, .. } => *ttl,
             Change::Delete(_) | Change::Remove { .. } => LAST,
+        }
+    }
+
+    /// How long the disk may take; none: as long as it takes.
+    fn patience(&self) -> Option<Duration> {
+        match self {
+            Change::Create { .. } | Change::Add { .. } => Some(PATIENCE),
+            Change::Delete(_) | Change::Remove { .. } => None,
         }
     }
 
@@ -105,12 +116,15 @@ impl Deferred {
         })
     }
 
-    /// Keeps a change that the store has just missed; on the disk when this returns.
+    /// Keeps a change that the store has just missed; on the disk when this returns, if
+    /// it ends something. What begins something is made anew by the next request that
+    /// misses it: a slow disk keeps nobody waiting for it.
     pub async fn keep(&self, change: Change) {
         let wanted = self.clock.now();
         // Such a change always serialises.
+        let patience = change.patience();
         let value = serde_json::to_vec(&Waiting { wanted, change }).unwrap_or_default();
-        if !self.waiting.push(value).await {
+        if !self.waiting.push(value, patience).await {
             tracing::error!(
                 "a change of a login was dropped: {MAX_WAITING} already wait for redis"
             );

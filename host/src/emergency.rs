@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,6 +36,8 @@ pub const MAX_RECORDS: usize = 1000;
 const COPY_PERIOD: u64 = 60;
 /// Copies that may be under way; more are left out, the next request brings one.
 const MAX_COPIES: usize = 64;
+/// Who reads waits no longer for the disk.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Locks that users share.
 const USER_LOCKS: usize = 64;
 /// User -> the record as JSON.
@@ -232,9 +235,13 @@ impl Emergency {
         Ok(())
     }
 
-    /// The live record of a user, here or, if that is newer, in the shared store.
+    /// The live record of a user, here or, if that is newer, in the shared store. A change
+    /// that waits for the disk keeps nobody waiting who reads: then the one here counts.
     pub async fn find(&self, user_id: u32, store: &dyn Store) -> Option<Record> {
-        let _user = self.of_user(user_id).lock().await;
+        let user = tokio::time::timeout(PATIENCE, self.of_user(user_id).lock());
+        let Ok(_user) = user.await else {
+            return self.live(user_id).and_then(|_| self.touch(user_id));
+        };
         let here = self.live(user_id);
         let there = self.there(user_id, store).await;
         let newer = there.filter(|there| {
@@ -243,10 +250,12 @@ impl Emergency {
         });
         match newer {
             Some(record) => {
-                let guard = self.changes.lock().await;
+                let keeping = async {
+                    let _guard = self.changes.lock().await;
+                    self.write(record.clone()).await
+                };
                 // The caller gets its record even if it cannot be kept here.
-                let _ = self.write(record.clone()).await;
-                drop(guard);
+                let _ = tokio::time::timeout(PATIENCE, keeping).await;
                 self.shelf().pending.remove(&user_id);
                 self.touch(user_id).or(Some(record))
             }
@@ -329,37 +338,6 @@ impl Emergency {
         let _guard = self.changes.lock().await;
         self.drop_records(vec![user_id]).await?;
         Ok(true)
-    }
-
-    /// Drops ended records and writes the last uses to the file.
-    ///
-    /// # Errors
-    /// [`FileError`].
-    pub async fn clean(&self) -> Result<(), FileError> {
-        let now = self.clock.now();
-        let guard = self.changes.lock().await;
-        let (ended, touched) = {
-            let mut shelf = self.shelf();
-            let ended = shelf.ended(now);
-            let touched = std::mem::take(&mut shelf.touched);
-            let touched: Vec<Record> = touched
-                .iter()
-                .filter_map(|id| shelf.records.get(id))
-                .cloned()
-                .collect();
-            (ended, touched)
-        };
-        self.counts
-            .expired
-            .fetch_add(ended.len() as u64, Ordering::Relaxed);
-        if !touched.is_empty() {
-            self.put(touched, Vec::new()).await?;
-        }
-        if !ended.is_empty() {
-            self.drop_records(ended).await?;
-        }
-        drop(guard);
-        Ok(())
     }
 
     #[allow(

@@ -295,7 +295,7 @@ impl Events {
                 }
             }
         }
-        if !self.waiting.push(payload.into_bytes()).await {
+        if !self.waiting.push(payload.into_bytes(), None).await {
             metrics::counter!("lockgate_events_dropped_total").increment(1);
             tracing::error!("an event was dropped: {MAX_WAITING} already wait for Redis");
         }

@@ -31,6 +31,9 @@ pub enum Fault {
     /// The call took too long, host calls included.
     #[error("the component took too long")]
     Wall,
+    /// The host took too long over one of the guest's calls: not the component's fault.
+    #[error("the host took too long over a call of the component")]
+    Kept,
     /// The guest made too many host calls.
     #[error("the component made {0}")]
     HostCalls(String),
@@ -49,6 +52,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// True if the component may well be good.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Fault::Crowded | Fault::Kept)
+    }
+
     /// One word for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -56,6 +64,7 @@ impl Fault {
             Fault::Memory(_) => "memory",
             Fault::Cpu => "cpu",
             Fault::Wall => "wall",
+            Fault::Kept => "kept",
             Fault::HostCalls(_) => "host_calls",
             Fault::BadAnswer(_) | Fault::BadActions(_) => "bad_answer",
             Fault::NoSockets => "no_sockets",
@@ -124,7 +133,7 @@ impl Instance {
         };
         match started.await {
             Ok((plugin, sockets)) => {
-                instances(&revision).increment(1.0);
+                revision.instances().increment(1.0);
                 Ok(Instance {
                     store,
                     plugin,
@@ -208,7 +217,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        instances(&self.revision).decrement(1.0);
+        self.revision.instances().decrement(1.0);
     }
 }
 
@@ -279,10 +288,6 @@ fn lines(store: &Store<HostData>) -> MutexGuard<'_, Lines> {
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-fn instances(revision: &Revision) -> metrics::Gauge {
-    metrics::gauge!("lockgate_instances", "service" => revision.service().name.clone())
-}
-
 /// Time of a call that is not a request: the self-test, or making an instance ahead.
 pub fn patient_meter(revision: &Revision) -> Arc<Meter> {
     let limits = &revision.service().limits;
@@ -294,6 +299,7 @@ fn fault(error: &wasmtime::Error, store: &Store<HostData>) -> Fault {
     if let Some(overrun) = error.downcast_ref::<Overrun>() {
         return match overrun {
             Overrun::Cpu => Fault::Cpu,
+            Overrun::Wall if store.data().meter.kept_by_host() => Fault::Kept,
             Overrun::Wall => Fault::Wall,
         };
     }

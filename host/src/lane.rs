@@ -93,6 +93,7 @@ impl Share {
         let places = self.places.clone();
         self.lane.spawn(async move {
             let _place = places.acquire_owned().await;
+            call.meter.go_on();
             call.await
         })
     }
@@ -140,7 +141,7 @@ fn lower_priority() {
     let _ = unsafe { libc::nice(10) };
 }
 
-/// A call that tells its meter whenever a thread begins to run it.
+/// A call that tells its meter whenever a thread begins to run it, or leaves it.
 struct Call<T> {
     meter: Arc<Meter>,
     inner: Pin<Box<dyn Future<Output = T> + Send>>,
@@ -152,7 +153,11 @@ impl<T> Future for Call<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
         this.meter.polled();
-        this.inner.as_mut().poll(cx)
+        let polled = this.inner.as_mut().poll(cx);
+        if polled.is_pending() {
+            this.meter.left();
+        }
+        polled
     }
 }
 

@@ -134,6 +134,7 @@ pub enum LoadError {
 /// A component that was verified and compiled for one service.
 pub struct Revision {
     service: Arc<ServiceConfig>,
+    instances: metrics::Gauge,
     digest: String,
     size: usize,
     loaded_at: SystemTime,
@@ -177,10 +178,12 @@ impl Revision {
         let self_test = component
             .get_export_index(None, SELF_TEST)
             .and_then(|instance| component.get_export_index(Some(&instance), "run"));
-        metrics::gauge!("lockgate_revisions_alive", "service" => service.name.clone())
-            .increment(1.0);
+        let name = service.name.clone();
+        let instances = metrics::gauge!("lockgate_instances", "service" => name.clone());
+        metrics::gauge!("lockgate_revisions_alive", "service" => name).increment(1.0);
         Ok(Revision {
             service,
+            instances,
             digest,
             size: bytes.len(),
             loaded_at: SystemTime::now(),
@@ -195,6 +198,11 @@ impl Revision {
     /// The service that it was verified for.
     pub fn service(&self) -> &ServiceConfig {
         &self.service
+    }
+
+    /// Counts the service's instances.
+    pub fn instances(&self) -> &metrics::Gauge {
+        &self.instances
     }
 
     /// SHA-256 of the file, 64 lower-case hex digits.

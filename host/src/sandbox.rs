@@ -70,7 +70,7 @@ impl HostData {
 
     fn patience(&mut self) -> Patience<'_> {
         Patience {
-            until: self.meter.end,
+            meter: &self.meter,
             table: &mut self.table,
         }
     }
@@ -103,6 +103,14 @@ pub struct Meter {
     base: Instant,
     end: Instant,
     poll_started: AtomicU64,
+    /// When the call was left to wait; 0 while it runs, or while it waits by its own wish.
+    left_at: AtomicU64,
+    /// When the guest was last seen to run: at a tick, or when a thread began to run it.
+    seen: AtomicU64,
+    /// The longest that one host function has kept it waiting.
+    longest_wait: AtomicU64,
+    /// The guest itself asked to wait.
+    asleep: AtomicBool,
     ticks_left: AtomicU32,
     slow: AtomicBool,
 }
@@ -116,6 +124,10 @@ impl Meter {
             base,
             end: base + wall,
             poll_started: AtomicU64::new(0),
+            left_at: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+            longest_wait: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
             ticks_left: AtomicU32::new(u32::try_from(ticks).unwrap_or(u32::MAX)),
             slow: AtomicBool::new(false),
         }
@@ -123,7 +135,39 @@ impl Meter {
 
     /// A thread begins to run the call.
     pub fn polled(&self) {
-        self.poll_started.store(self.now(), Ordering::Relaxed);
+        let now = self.now();
+        self.longest_wait
+            .fetch_max(self.waits_since(now), Ordering::Relaxed);
+        self.go_on();
+        self.seen.store(now, Ordering::Relaxed);
+        self.poll_started.store(now, Ordering::Relaxed);
+    }
+
+    /// The thread leaves the call, which waits for something.
+    pub fn left(&self) {
+        if !self.asleep.load(Ordering::Relaxed) {
+            self.left_at.store(self.now().max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// What the call has waited for since it was left was no host function.
+    pub fn go_on(&self) {
+        self.left_at.store(0, Ordering::Relaxed);
+    }
+
+    /// True if a single host function took more than half of the call's time: then the
+    /// host was slow, and nothing is known of the component.
+    pub fn kept_by_host(&self) -> bool {
+        let longest = self.longest_wait.load(Ordering::Relaxed);
+        let longest = longest.max(self.waits_since(self.now()));
+        longest > nanos(self.end.saturating_duration_since(self.base)) / 2
+    }
+
+    fn waits_since(&self, now: u64) -> u64 {
+        match self.left_at.load(Ordering::Relaxed) {
+            0 => 0,
+            left => now.saturating_sub(left),
+        }
     }
 
     /// The call has computed past its first tick.
@@ -143,14 +187,16 @@ impl Meter {
     /// good part of it without a break; one that passed while the host was waiting
     /// for Redis does not.
     fn tick(&self) -> Result<UpdateDeadline, Overrun> {
+        let now = self.now();
+        // Ticks come one by one while a guest runs. One that comes late was held up by a
+        // host function that kept the thread, or by a machine that gave it no time.
+        let seen = self.seen.swap(now, Ordering::Relaxed);
+        self.longest_wait
+            .fetch_max(now.saturating_sub(seen), Ordering::Relaxed);
         if Instant::now() >= self.end {
             return Err(Overrun::Wall);
         }
-        if self
-            .now()
-            .saturating_sub(self.poll_started.load(Ordering::Relaxed))
-            < nanos(TICK) / 2
-        {
+        if now.saturating_sub(self.poll_started.load(Ordering::Relaxed)) < nanos(TICK) / 2 {
             return Ok(UpdateDeadline::Continue(1));
         }
         let left = self.ticks_left.load(Ordering::Relaxed);
@@ -241,27 +287,32 @@ impl ResourceLimiter for Limiter {
 /// executes nothing, so no epoch would ever stop it.
 struct Patience<'a> {
     table: &'a mut ResourceTable,
-    until: Instant,
+    meter: &'a Meter,
+}
+
+impl<'a> Patience<'a> {
+    /// Waits by the guest's own wish, and not past the end of its call.
+    async fn wait<T>(
+        meter: &'a Meter,
+        waiting: impl Future<Output = wasmtime::Result<T>>,
+    ) -> wasmtime::Result<T> {
+        meter.asleep.store(true, Ordering::Relaxed);
+        let waited = tokio::time::timeout_at(meter.end.into(), waiting).await;
+        meter.asleep.store(false, Ordering::Relaxed);
+        waited.unwrap_or_else(|_| Err(Overrun::Wall.into()))
+    }
 }
 
 impl poll::Host for Patience<'_> {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        let until = self.until.into();
-        match tokio::time::timeout_at(until, poll::Host::poll(self.table, pollables)).await {
-            Ok(ready) => ready,
-            Err(_) => Err(Overrun::Wall.into()),
-        }
+        Self::wait(self.meter, poll::Host::poll(self.table, pollables)).await
     }
 }
 
 impl poll::HostPollable for Patience<'_> {
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        let until = self.until.into();
         let waiting = poll::HostPollable::block(self.table, pollable);
-        match tokio::time::timeout_at(until, waiting).await {
-            Ok(done) => done,
-            Err(_) => Err(Overrun::Wall.into()),
-        }
+        Self::wait(self.meter, waiting).await
     }
 
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
@@ -340,5 +391,40 @@ mod tests {
         assert!(matches!(meter.tick(), Err(Overrun::Cpu)));
         let over = Meter::new(Duration::from_secs(1), Duration::ZERO);
         assert!(matches!(over.tick(), Err(Overrun::Wall)));
+    }
+
+    #[test]
+    fn one_long_host_call_is_told_from_sleeping_and_from_many_short_ones() {
+        let meter = || Meter::new(Duration::from_secs(1), 4 * TICK);
+        let wait = |meter: &Meter, ticks: u32| {
+            meter.left();
+            std::thread::sleep(ticks * TICK);
+        };
+        let kept = meter();
+        wait(&kept, 3);
+        assert!(kept.kept_by_host(), "it still waits");
+        kept.polled();
+        assert!(kept.kept_by_host());
+        let many = Meter::new(Duration::from_secs(1), Duration::from_secs(60));
+        for _ in 0..4 {
+            wait(&many, 1);
+            many.polled();
+        }
+        assert!(!many.kept_by_host());
+        let asleep = meter();
+        asleep.asleep.store(true, Ordering::Relaxed);
+        wait(&asleep, 3);
+        assert!(!asleep.kept_by_host());
+        let queued = meter();
+        wait(&queued, 3);
+        queued.go_on();
+        queued.polled();
+        assert!(!queued.kept_by_host());
+        // A host function that keeps the thread is told by the tick that comes late.
+        let held = meter();
+        held.polled();
+        std::thread::sleep(5 * TICK);
+        assert!(matches!(held.tick(), Err(Overrun::Wall)));
+        assert!(held.kept_by_host());
     }
 }

@@ -102,4 +102,35 @@ impl Emergency {
         }
         Ok(())
     }
+
+    /// Drops ended records and writes the last uses to the file.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub async fn clean(&self) -> Result<(), FileError> {
+        let now = self.clock.now();
+        let guard = self.changes.lock().await;
+        let (ended, touched) = {
+            let mut shelf = self.shelf();
+            let ended = shelf.ended(now);
+            let touched = std::mem::take(&mut shelf.touched);
+            let touched: Vec<Record> = touched
+                .iter()
+                .filter_map(|id| shelf.records.get(id))
+                .cloned()
+                .collect();
+            (ended, touched)
+        };
+        self.counts
+            .expired
+            .fetch_add(ended.len() as u64, Ordering::Relaxed);
+        if !touched.is_empty() {
+            self.put(touched, Vec::new()).await?;
+        }
+        if !ended.is_empty() {
+            self.drop_records(ended).await?;
+        }
+        drop(guard);
+        Ok(())
+    }
 }

@@ -25,7 +25,8 @@ pub enum Refusal {
     /// The component failed, and so did a second run where there was one.
     #[error("the component failed")]
     Trapped,
-    /// The component ran past a limit, and so did a second run where there was one.
+    /// The component ran past a limit, and so did a second run where there was one, or the
+    /// host took too long over one of its calls.
     #[error("the component ran past its limits")]
     TimedOut,
     /// The component's answer cannot be sent, nor that of a second run where there was one.
@@ -39,7 +40,7 @@ pub(super) const BUSY: Refusal = Refusal::Busy { retry_after: 1 };
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Refusal {
         match fault {
-            Fault::Cpu | Fault::Wall => Refusal::TimedOut,
+            Fault::Cpu | Fault::Wall | Fault::Kept => Refusal::TimedOut,
             Fault::Trap(_) | Fault::Memory(_) | Fault::HostCalls(_) => Refusal::Trapped,
             Fault::BadAnswer(_) | Fault::BadActions(_) => Refusal::BadAnswer,
             Fault::NoSockets => Refusal::NoComponent,

@@ -113,7 +113,7 @@ impl Slot {
         };
         self.note_fault(&chosen, &call, &fault);
         let previous = self.previous.load_full();
-        if fault != Fault::Crowded {
+        if !fault.is_ours() {
             self.judge(&chosen, true);
         }
         let previous = previous
@@ -122,7 +122,7 @@ impl Slot {
             .filter(|previous| !Arc::ptr_eq(previous, &chosen))
             .filter(|previous| !previous.quarantine.is_closed())
             .filter(|previous| previous.can_do(&call.job))
-            .filter(|_| fault != Fault::Crowded && may_run_again(&call.job, wrote));
+            .filter(|_| !fault.is_ours() && may_run_again(&call.job, wrote));
         let (Some(previous), Some(left)) = (previous, time_left(limits, began.elapsed())) else {
             return Err(fault.into());
         };
@@ -139,7 +139,8 @@ impl Slot {
 
     async fn attempt(&self, loaded: &Loaded, call: &Call, wall: Duration) -> Attempt {
         let meter = Arc::new(Meter::new(self.service.limits.cpu, wall));
-        let (pool, call, on_lane) = (loaded.pool.clone(), call.clone(), meter.clone());
+        let (pool, call) = (loaded.pool.clone(), call.clone());
+        let (on_lane, looked_at) = (meter.clone(), meter.clone());
         let running = async move {
             let mut instance = match pool.take(meter.clone()).await {
                 Ok(instance) => instance,
@@ -169,7 +170,10 @@ impl Slot {
             Ok(Some(attempt)) => attempt,
             // Whether it has written is not known.
             Ok(None) | Err(_) => Attempt::Failed {
-                fault: Fault::Wall,
+                fault: match looked_at.kept_by_host() {
+                    true => Fault::Kept,
+                    false => Fault::Wall,
+                },
                 wrote: true,
             },
         }

@@ -3,12 +3,16 @@
 //!
 //! All writes go through one thread that commits what has queued up in one
 //! transaction, so that many writers share one flush to the disk. A write is
-//! answered only after its commit.
+//! answered only after its commit. Where the disk takes no writes any more, what is there
+//! can still be read.
+
+mod frozen;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, WriteTransaction,
@@ -19,6 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 const BATCH: usize = 128;
 /// Writes that may wait; more wait for a place.
 const QUEUE: usize = 1024;
+/// A disk that takes no writes is tried again this seldom.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Memory that the database may use for its cache, bytes.
 const CACHE: usize = 32 * 1024 * 1024;
 
@@ -71,6 +77,7 @@ impl File {
             path: path.to_owned(),
             database: Arc::clone(&database),
             healthy: Arc::clone(&healthy),
+            frozen: None,
         };
         std::thread::Builder::new()
             .name("embedded-file".into())
@@ -144,15 +151,23 @@ struct Writer {
     path: PathBuf,
     database: Arc<RwLock<Option<Database>>>,
     healthy: Arc<AtomicBool>,
+    /// The disk takes no writes; when it was tried last.
+    frozen: Option<Instant>,
 }
 
 impl Writer {
-    fn run(self, mut queue: mpsc::Receiver<Work>) {
+    fn run(mut self, mut queue: mpsc::Receiver<Work>) {
         while let Some(first) = queue.blocking_recv() {
             let mut batch = vec![first];
             while batch.len() < BATCH {
                 let Ok(next) = queue.try_recv() else { break };
                 batch.push(next);
+            }
+            if let Some(tried) = self.frozen
+                && (tried.elapsed() < TRY_AGAIN || !self.reopen())
+            {
+                // Dropped, they fail.
+                continue;
             }
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.commit(batch)));
             let failure = match done {
@@ -193,26 +208,48 @@ impl Writer {
         outcome
     }
 
-    /// After an I/O error the database refuses everything until it is opened anew.
-    fn reopen(&self) {
+    /// After an I/O error the database refuses everything until it is opened anew. Who
+    /// reads waits meanwhile, so only what the error may have left is mended.
+    /// Where that fails too, it is opened to be read only. True: it can be written.
+    fn reopen(&mut self) -> bool {
         let mut guard = self
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         drop(guard.take());
-        match open(&self.path) {
-            Ok(database) => *guard = Some(database),
-            Err(error) => tracing::error!(%error, "cannot open the embedded file again"),
+        let error = match open(&self.path, false) {
+            Ok(database) => {
+                *guard = Some(database);
+                self.frozen = None;
+                return true;
+            }
+            Err(error) => error,
+        };
+        if self.frozen.replace(Instant::now()).is_none() {
+            tracing::error!(%error, "the embedded file can be read only for now");
         }
+        match catch(|| frozen::open(&self.path, CACHE)) {
+            Ok(database) => *guard = Some(database),
+            Err(error) => tracing::error!(%error, "the embedded file cannot be read either"),
+        }
+        false
     }
 }
 
-fn open(path: &Path) -> Result<Database, DatabaseError> {
+/// `check`: also every page, which takes long and finds what the disk has damaged.
+fn open(path: &Path, check: bool) -> Result<Database, DatabaseError> {
     let mut builder = Database::builder();
     builder
         .set_cache_size(CACHE)
-        .set_check_integrity_on_open(true);
-    std::panic::catch_unwind(AssertUnwindSafe(|| builder.create(path))).unwrap_or_else(|_| {
+        .set_check_integrity_on_open(check);
+    catch(|| builder.create(path))
+}
+
+/// A damaged page can make the database panic.
+fn catch(
+    open: impl FnOnce() -> Result<Database, DatabaseError>,
+) -> Result<Database, DatabaseError> {
+    std::panic::catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
         Err(DatabaseError::Storage(StorageError::Corrupted(
             "the check panicked".into(),
         )))
@@ -224,7 +261,7 @@ fn open_or_set_aside(path: &Path, now: u64) -> Result<Database, OpenError> {
         path: path.into(),
         reason,
     };
-    let error = match open(path) {
+    let error = match open(path, true) {
         Ok(database) => return Ok(database),
         Err(error) => error,
     };
@@ -242,7 +279,7 @@ fn open_or_set_aside(path: &Path, now: u64) -> Result<Database, OpenError> {
         %error, path = %path.display(), aside = %aside.display(),
         "the embedded file is damaged: set aside, starting with an empty one"
     );
-    open(path).map_err(|error| refused(error.to_string()))
+    open(path, true).map_err(|error| refused(error.to_string()))
 }
 
 /// True if the content is at fault, not the access to it.
