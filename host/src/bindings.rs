@@ -6,7 +6,21 @@
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "plugin",
-    imports: { default: async | trappable },
+    // What waits for nothing is called without a future.
+    imports: {
+        "lockgate:plugin/breakers": trappable,
+        "lockgate:plugin/counters": trappable,
+        "lockgate:plugin/csrf": trappable,
+        "lockgate:plugin/fallback.copy": trappable,
+        "lockgate:plugin/fallback.find-by-token": trappable,
+        "lockgate:plugin/fallback.report": trappable,
+        "lockgate:plugin/jwt.ready": trappable,
+        "lockgate:plugin/jwt.verify": trappable,
+        "lockgate:plugin/limiter": trappable,
+        "lockgate:plugin/peers": trappable,
+        "lockgate:plugin/sockets": trappable,
+        default: async | trappable,
+    },
     exports: { default: async },
     additional_derives: [PartialEq],
 });

@@ -2,13 +2,18 @@
 //! exported as metrics. It must not know what a count means.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Counts that one service may have.
 const MAX_NAMES: usize = 64;
 /// Longest name, bytes.
 const MAX_NAME: usize = 64;
+
+#[derive(Debug)]
+struct Count {
+    value: u64,
+    metric: metrics::Counter,
+}
 
 /// The counts of every service of this process.
 #[derive(Debug)]
@@ -18,7 +23,7 @@ pub struct Counters {
 
 #[derive(Debug, Default)]
 struct Counts {
-    by_name: BTreeMap<String, u64>,
+    by_name: BTreeMap<String, Count>,
     /// A name was dropped and that was logged, once.
     dropped: bool,
 }
@@ -42,13 +47,7 @@ impl Counters {
         let Some(counts) = services.get_mut(service) else {
             return false;
         };
-        if counts.add(name, by) {
-            metrics::counter!(
-                "lockgate_plugin_count_total",
-                "service" => service.to_owned(),
-                "name" => name.to_owned()
-            )
-            .increment(by);
+        if counts.add(service, name, by) {
             return true;
         }
         if !counts.dropped {
@@ -68,7 +67,7 @@ impl Counters {
         counts
             .into_iter()
             .flatten()
-            .map(|(name, count)| (name.clone(), *count))
+            .map(|(name, count)| (name.clone(), count.value))
             .collect()
     }
 
@@ -78,23 +77,24 @@ impl Counters {
 }
 
 impl Counts {
-    fn add(&mut self, name: &str, by: u64) -> bool {
-        if !well_formed(name) {
+    fn add(&mut self, service: &str, name: &str, by: u64) -> bool {
+        if let Some(count) = self.by_name.get_mut(name) {
+            count.value = count.value.saturating_add(by);
+            count.metric.increment(by);
+            return true;
+        }
+        if !well_formed(name) || self.by_name.len() >= MAX_NAMES {
             return false;
         }
-        let full = self.by_name.len() >= MAX_NAMES;
-        match self.by_name.entry(name.to_owned()) {
-            Entry::Occupied(mut count) => {
-                let sum = count.get().saturating_add(by);
-                count.insert(sum);
-                true
-            }
-            Entry::Vacant(_) if full => false,
-            Entry::Vacant(place) => {
-                place.insert(by);
-                true
-            }
-        }
+        let metric = metrics::counter!(
+            "lockgate_plugin_count_total",
+            "service" => service.to_owned(),
+            "name" => name.to_owned()
+        );
+        metric.increment(by);
+        let count = Count { value: by, metric };
+        self.by_name.insert(name.to_owned(), count);
+        true
     }
 }
 

@@ -12,7 +12,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use metrics::{counter, histogram};
+use metrics::{Counter, Histogram, counter, histogram};
 use rand::RngExt;
 
 use crate::bindings::lockgate::plugin::types;
@@ -70,6 +70,35 @@ pub struct Service<B = Slot> {
     server: Server,
     /// None: the service serves no sockets.
     sockets: Option<Arc<Hub>>,
+    meters: Meters,
+}
+
+/// Where the requests of one service are counted.
+#[derive(Debug)]
+struct Meters {
+    /// By the first digit of the status, 1 to 5.
+    requests: [Counter; 5],
+    seconds: Histogram,
+}
+
+impl Meters {
+    fn new(service: &str) -> Meters {
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+        Meters {
+            requests: classes.map(|class| {
+                counter!("lockgate_requests_total", "service" => service.to_owned(), "status" => class)
+            }),
+            seconds: histogram!("lockgate_request_seconds", "service" => service.to_owned()),
+        }
+    }
+
+    fn note(&self, status: StatusCode, took: Duration) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5);
+        if let Some(requests) = self.requests.get(class - 1) {
+            requests.increment(1);
+        }
+        self.seconds.record(took.as_secs_f64());
+    }
 }
 
 /// What was known of a request when it ended, for its log line.
@@ -88,6 +117,7 @@ impl<B: Backend> Service<B> {
         sockets: Option<Arc<Hub>>,
     ) -> Service<B> {
         Service {
+            meters: Meters::new(&backend.service().name),
             sockets,
             backend,
             state,
@@ -232,21 +262,10 @@ impl<B: Backend> Service<B> {
     /// One line and two metrics for each request. Neither the query nor any header is
     /// written, and of the path no long part: they may hold tokens.
     fn record(&self, parts: &Parts, id: &str, ending: &Ending, took: Duration) {
-        let service = &self.service().name;
-        let class = match ending.status.as_u16() {
-            0..=199 => "1xx",
-            200..=299 => "2xx",
-            300..=399 => "3xx",
-            400..=499 => "4xx",
-            _ => "5xx",
-        };
-        counter!("lockgate_requests_total", "service" => service.clone(), "status" => class)
-            .increment(1);
-        histogram!("lockgate_request_seconds", "service" => service.clone())
-            .record(took.as_secs_f64());
+        self.meters.note(ending.status, took);
         tracing::info!(
             request_id = id,
-            service = service.as_str(),
+            service = self.service().name,
             revision = ending.revision.as_str(),
             method = parts.method.as_str(),
             path = shown_path(parts.uri.path()),

@@ -47,7 +47,7 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
         server: server(&file.server)?,
         reload: Reload {
             poll: Duration::from_millis(at_least("reload.poll_ms", file.reload.poll_ms, 2000, 50)?),
-            settle: Duration::from_millis(file.reload.settle_ms.unwrap_or(250)),
+            settle: Duration::from_millis(file.reload.settle_ms.unwrap_or(100)),
         },
         probation: Probation {
             requests: file.probation.requests.unwrap_or(100),
@@ -242,6 +242,7 @@ fn jwt(raw: &file::Jwt) -> Jwt {
         access_max: seconds(raw.access_max_seconds, 86_400),
         refresh_grace: seconds(raw.refresh_grace_seconds, 60),
         accept_unmarked: raw.accept_unmarked.unwrap_or(true),
+        verified_bytes: raw.verified_bytes.unwrap_or(8 << 20),
     }
 }
 

@@ -143,6 +143,7 @@ pub(super) struct Jwt {
     pub(super) access_max_seconds: Option<u64>,
     pub(super) refresh_grace_seconds: Option<u64>,
     pub(super) accept_unmarked: Option<bool>,
+    pub(super) verified_bytes: Option<u64>,
     /// `JWT_SECRET_KEY`; never in the file.
     #[serde(skip)]
     pub(super) secret: Option<String>,

@@ -360,6 +360,8 @@ pub struct Jwt {
     pub refresh_grace: Duration,
     /// Refresh tokens without `token_use` are judged by their shape.
     pub accept_unmarked: bool,
+    /// Memory for tokens that were verified lately, bytes; 0: each is verified each time.
+    pub verified_bytes: u64,
 }
 
 /// The emergency sessions.

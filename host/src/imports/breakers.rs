@@ -9,7 +9,7 @@ use crate::bindings::lockgate::plugin::breakers::{Breaker, Host, State};
 use crate::breaker::{self, Policy, Position};
 
 impl Host for Context {
-    async fn snapshot(&mut self) -> wasmtime::Result<Vec<Breaker>> {
+    fn snapshot(&mut self) -> wasmtime::Result<Vec<Breaker>> {
         self.enter()?;
         let state = self.state();
         // The embedded store has no breaker: it reads as one that never opens.

@@ -4,7 +4,7 @@ use super::Context;
 use crate::bindings::lockgate::plugin::counters::Host;
 
 impl Host for Context {
-    async fn add(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
+    fn add(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
         self.enter()?;
         if !self.in_self_test() {
             self.state().counters().add(&self.service().name, &name, by);
@@ -12,7 +12,7 @@ impl Host for Context {
         Ok(())
     }
 
-    async fn read(&mut self) -> wasmtime::Result<Vec<(String, u64)>> {
+    fn read(&mut self) -> wasmtime::Result<Vec<(String, u64)>> {
         self.enter()?;
         Ok(self.state().counters().read(&self.service().name))
     }

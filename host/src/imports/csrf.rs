@@ -4,7 +4,7 @@ use super::Context;
 use crate::bindings::lockgate::plugin::csrf::{Error, Host};
 
 impl Host for Context {
-    async fn issue(&mut self) -> wasmtime::Result<Result<String, Error>> {
+    fn issue(&mut self) -> wasmtime::Result<Result<String, Error>> {
         self.enter()?;
         let state = self.state();
         let keys = state.keys();
@@ -14,7 +14,7 @@ impl Host for Context {
         Ok(value.ok_or(Error::NoSecret))
     }
 
-    async fn check(&mut self, header: String, cookies: Vec<String>) -> wasmtime::Result<bool> {
+    fn check(&mut self, header: String, cookies: Vec<String>) -> wasmtime::Result<bool> {
         self.enter()?;
         let state = self.state();
         Ok(state.csrf().check(&header, &cookies, state.clock().now()))

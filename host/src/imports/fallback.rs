@@ -74,7 +74,7 @@ impl Host for Context {
         }))
     }
 
-    async fn copy(&mut self, draft: Draft) -> Answer<()> {
+    fn copy(&mut self, draft: Draft) -> Answer<()> {
         self.enter()?;
         // A copy may be made twice without harm, so it does not count as a write.
         if self.in_self_test() {
@@ -91,7 +91,7 @@ impl Host for Context {
         Ok(Ok(found.map(Into::into)))
     }
 
-    async fn find_by_token(&mut self, token: String) -> Answer<Option<Session>> {
+    fn find_by_token(&mut self, token: String) -> Answer<Option<Session>> {
         self.enter()?;
         Ok(Ok(self
             .state()
@@ -129,7 +129,7 @@ impl Host for Context {
         Ok(done.map_err(|_| Error::Unavailable))
     }
 
-    async fn report(&mut self) -> wasmtime::Result<Statistics> {
+    fn report(&mut self) -> wasmtime::Result<Statistics> {
         self.enter()?;
         let state = self.state();
         let report = state.emergency().report();

@@ -87,7 +87,7 @@ impl From<Refusal> for wit::ReissueError {
 }
 
 impl wit::Host for Context {
-    async fn verify(
+    fn verify(
         &mut self,
         token: String,
         usage: wit::Usage,
@@ -127,7 +127,7 @@ impl wit::Host for Context {
         Ok(reissued.map(Into::into).map_err(Into::into))
     }
 
-    async fn ready(&mut self) -> wasmtime::Result<bool> {
+    fn ready(&mut self) -> wasmtime::Result<bool> {
         self.enter()?;
         Ok(self.state().keys().ready())
     }

@@ -5,7 +5,7 @@ use crate::bindings::lockgate::plugin::limiter::Host;
 use crate::limiter::NEVER;
 
 impl Host for Context {
-    async fn take(
+    fn take(
         &mut self,
         bucket: String,
         key: String,

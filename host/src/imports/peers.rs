@@ -27,19 +27,19 @@ impl From<View> for Peer {
 }
 
 impl Host for Context {
-    async fn snapshot(&mut self) -> wasmtime::Result<Vec<Peer>> {
+    fn snapshot(&mut self) -> wasmtime::Result<Vec<Peer>> {
         self.enter()?;
         let peers = self.state().peers();
         let found = peers.snapshot(&self.service().name, &self.grants().peers);
         Ok(found.into_iter().map(Peer::from).collect())
     }
 
-    async fn probes(&mut self) -> wasmtime::Result<u64> {
+    fn probes(&mut self) -> wasmtime::Result<u64> {
         self.enter()?;
         Ok(self.state().peers().probes())
     }
 
-    async fn dependency(&mut self, name: String) -> wasmtime::Result<Reachability> {
+    fn dependency(&mut self, name: String) -> wasmtime::Result<Reachability> {
         self.enter()?;
         Ok(match self.state().dependency(&name) {
             state::Reachability::Connected => Reachability::Connected,

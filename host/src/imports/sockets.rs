@@ -23,7 +23,7 @@ fn number(count: usize) -> u32 {
 }
 
 impl Host for Context {
-    async fn connections(
+    fn connections(
         &mut self,
         user_id: Option<u32>,
     ) -> wasmtime::Result<Result<Vec<Connection>, Error>> {
@@ -36,12 +36,12 @@ impl Host for Context {
         Ok(Ok(found.into_iter().map(Connection::from).collect()))
     }
 
-    async fn active(&mut self) -> wasmtime::Result<u32> {
+    fn active(&mut self) -> wasmtime::Result<u32> {
         self.enter()?;
         Ok(number(self.state().sockets().count()))
     }
 
-    async fn close(
+    fn close(
         &mut self,
         user_id: u32,
         session_id: Option<String>,

@@ -15,6 +15,7 @@ mod follow;
 mod json;
 mod sign;
 mod source;
+mod verified;
 mod verify;
 
 pub use claims::{Claims, Scalar};
@@ -34,6 +35,7 @@ pub struct Keys {
     overlap: u64,
     source: Option<source::Source>,
     ring: RwLock<Arc<Ring>>,
+    verified: verified::VerifiedTokens,
 }
 
 /// The keys at one moment.
@@ -42,6 +44,8 @@ struct Ring {
     current: Option<Arc<Key>>,
     /// The replaced keys, the newest first.
     previous: Vec<Previous>,
+    /// Another number for each set of keys.
+    generation: u64,
 }
 
 /// A key that was replaced.
@@ -55,7 +59,12 @@ struct Previous {
 impl Previous {
     /// False once the overlap (seconds) is over.
     fn counts(&self, overlap: u64, now: u64) -> bool {
-        now <= self.changed.saturating_add(overlap)
+        now <= self.ends(overlap)
+    }
+
+    /// The last unix second in which it counts.
+    fn ends(&self, overlap: u64) -> u64 {
+        self.changed.saturating_add(overlap)
     }
 }
 
@@ -138,7 +147,9 @@ impl Keys {
             ring: RwLock::new(Arc::new(Ring {
                 current: current.map(Arc::new),
                 previous: previous.into_iter().collect(),
+                generation: 0,
             })),
+            verified: verified::VerifiedTokens::new(config.verified_bytes),
         }
     }
 
@@ -171,6 +182,7 @@ impl Keys {
         *ring = Arc::new(Ring {
             current: Some(fresh),
             previous,
+            generation: ring.generation + 1,
         });
         true
     }

@@ -24,6 +24,7 @@ fn config() -> config::Jwt {
         access_max: Duration::from_secs(86_400),
         refresh_grace: Duration::from_secs(60),
         accept_unmarked: true,
+        verified_bytes: 1 << 20,
     }
 }
 
@@ -660,5 +661,66 @@ proptest! {
         let mut bad = good;
         bad.replace_range(at..=at, &to);
         prop_assert!(keys().verify(&bad, Usage::Access, NOW).is_err());
+    }
+}
+
+#[test]
+fn a_token_that_was_verified_is_as_good_as_it_was_and_no_longer() {
+    let keys = keys();
+    let good = token(&access());
+    let end = access()["exp"].as_u64().unwrap();
+    let first = keys.verify(&good, Usage::Access, NOW).unwrap();
+    for now in [NOW, NOW + 1, end, end + 59] {
+        assert_eq!(keys.verify(&good, Usage::Access, now), Ok(first.clone()));
+    }
+    for usage in [Usage::Access, Usage::StrictAccess] {
+        let leeway = if usage == Usage::Access { 60 } else { 10 };
+        assert!(keys.verify(&good, usage, end + leeway - 1).is_ok());
+        let late = keys.verify(&good, usage, end + leeway);
+        assert_eq!(late, Err(Rejection::Expired), "{usage:?}");
+    }
+    // Good for one use says nothing of another.
+    assert_eq!(
+        keys.verify(&good, Usage::Refresh, NOW),
+        Err(Rejection::Invalid)
+    );
+    // What was good with a clock that was ahead is verified again when it is set back.
+    let ahead = with(access(), "iat", json!(NOW + 1000));
+    let ahead = token(&with(ahead, "exp", json!(NOW + 2000)));
+    assert!(keys.verify(&ahead, Usage::StrictAccess, NOW + 1000).is_ok());
+    assert_eq!(
+        keys.verify(&ahead, Usage::StrictAccess, NOW),
+        Err(Rejection::Invalid)
+    );
+}
+
+#[test]
+fn a_verified_token_does_not_outlive_its_key() {
+    let keys = keys();
+    let good = token(&access());
+    let signed = |now| keys.verify(&good, Usage::Access, now).map(|_| ());
+    assert_eq!(signed(NOW), Ok(()));
+    let other = || b"another-key-that-is-long-enough".to_vec().into();
+    assert!(keys.replace(other(), NOW + 5));
+    assert_eq!(signed(NOW + 5), Ok(()), "within the overlap");
+    assert_eq!(signed(NOW + 6), Ok(()));
+    let lax = Keys::load(
+        &config::Jwt {
+            overlap: Duration::from_secs(100),
+            allow_missing_exp: true,
+            ..config()
+        },
+        NOW,
+    );
+    let endless = token(&without(access(), "exp"));
+    assert!(lax.verify(&endless, Usage::Access, NOW).is_ok());
+    assert!(lax.replace(other(), NOW));
+    for (now, expected) in [
+        (NOW + 99, Ok(())),
+        (NOW + 100, Ok(())),
+        (NOW + 101, Err(Rejection::Signature)),
+    ] {
+        let got = lax.verify(&endless, Usage::Access, now).map(|_| ());
+        assert_eq!(got, expected, "{}", now - NOW);
     }
 }

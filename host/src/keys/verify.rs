@@ -2,12 +2,17 @@
 //! form is checked here and not by the `jsonwebtoken` crate, which accepts unknown
 //! `crit`, `zip`, `b64` and duplicate names; the crate does the HMAC only.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hex::ToHex;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::claims::{Claims, seconds};
-use super::{Keys, Ring, json, sha256_hex};
+use super::verified::Verified;
+use super::{Keys, Ring, json};
 use crate::config;
 
 /// Longest token, bytes.
@@ -18,7 +23,7 @@ pub(super) const LEEWAY: u64 = 60;
 const STRICT_LEEWAY: u64 = 10;
 
 /// What a token is to be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Usage {
     /// As an access token.
     Access,
@@ -81,30 +86,58 @@ impl Keys {
         if ring.current.is_none() {
             return Err(Rejection::NoSecret);
         }
-        let parts = take_apart(token).ok_or(Rejection::Invalid)?;
-        if !self.signed(&ring, &parts, now) {
-            return Err(Rejection::Signature);
+        if token.len() > MAX_TOKEN {
+            return Err(Rejection::Invalid);
         }
+        let digest = <[u8; 32]>::from(Sha256::digest(token));
+        if let Some(claims) = self.verified.get(digest, usage, ring.generation, now) {
+            return Ok(Claims::clone(&claims));
+        }
+        let parts = take_apart(token).ok_or(Rejection::Invalid)?;
+        let signed = self.signed(&ring, &parts, now);
+        let signed_until = signed.ok_or(Rejection::Signature)?;
         let object = parts.claims;
         check_times(&object, &self.rules, usage, now)?;
-        let claims = Claims::read(&object, sha256_hex(token.as_bytes()));
+        let claims = Claims::read(&object, digest.encode_hex());
         check_use(&claims, &self.rules, usage, now)?;
+        let ends = claims
+            .expires_at
+            .map(|exp| exp.saturating_add(leeway(usage)));
+        let verified = Verified {
+            claims: Arc::new(claims.clone()),
+            keys: ring.generation,
+            from: now,
+            until: ends.unwrap_or(u64::MAX).min(signed_until),
+            size: token.len(),
+        };
+        self.verified.keep(digest, usage, verified);
         Ok(claims)
     }
 
-    /// True if the current key has signed, or, for a while, a replaced one what was
+    /// From which time on the signature counts no more; none if it does not now. The
+    /// current key's counts for ever, a replaced one's for a while and for what was
     /// issued up to its change.
-    fn signed(&self, ring: &Ring, parts: &Parts<'_>, now: u64) -> bool {
+    fn signed(&self, ring: &Ring, parts: &Parts<'_>, now: u64) -> Option<u64> {
         let good = |key: &super::Key| key.verify(parts.signature, parts.message.as_bytes());
         if ring.current.as_deref().is_some_and(good) {
-            return true;
+            return Some(u64::MAX);
         }
         let issued = parts.claims.get("iat").and_then(seconds);
-        ring.previous.iter().any(|previous| {
+        let mut previous = ring.previous.iter();
+        let signer = previous.find(|previous| {
             previous.counts(self.overlap, now)
                 && issued.is_some_and(|iat| iat <= previous.changed)
                 && good(&previous.key)
-        })
+        });
+        signer.map(|previous| previous.ends(self.overlap).saturating_add(1))
+    }
+}
+
+/// Seconds by which clocks may differ.
+fn leeway(usage: Usage) -> u64 {
+    match usage {
+        Usage::StrictAccess => STRICT_LEEWAY,
+        Usage::Access | Usage::Refresh => LEEWAY,
     }
 }
 
@@ -112,9 +145,6 @@ impl Keys {
 /// 7.1), the first an object with `alg` HS256 and without extensions that would
 /// change how the token is to be read.
 fn take_apart(token: &str) -> Option<Parts<'_>> {
-    if token.len() > MAX_TOKEN {
-        return None;
-    }
     let (message, signature) = token.rsplit_once('.')?;
     let (header, claims) = message.split_once('.')?;
     let header = URL_SAFE_NO_PAD.decode(header).ok()?;
@@ -151,13 +181,12 @@ fn check_times(
     }
     let strict = usage == Usage::StrictAccess;
     let may_lack_exp = usage == Usage::Access && rules.allow_missing_exp;
-    let leeway = if strict { STRICT_LEEWAY } else { LEEWAY };
     match object.get("exp") {
         None if may_lack_exp => {}
         None => return Err(Rejection::Invalid),
         Some(value) => {
             let exp = seconds(value).ok_or(Rejection::Invalid)?;
-            if exp.saturating_add(leeway) <= now {
+            if exp.saturating_add(leeway(usage)) <= now {
                 return Err(Rejection::Expired);
             }
         }

@@ -36,6 +36,7 @@ fn keys() -> Keys {
         access_max: Duration::from_secs(86_400),
         refresh_grace: Duration::from_secs(60),
         accept_unmarked: true,
+        verified_bytes: 1 << 20,
     };
     Keys::load(&jwt, NOW)
 }

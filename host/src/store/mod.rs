@@ -2,10 +2,11 @@
 //! bytes and times to live; what they mean is decided above.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use metrics::Histogram;
 use tokio::time::Instant;
 
 #[cfg(test)]
@@ -143,10 +144,20 @@ impl Budget {
     }
 }
 
+/// Where the times of one operation are kept.
+macro_rules! seconds {
+    ($operation:literal) => {{
+        static SECONDS: LazyLock<Histogram> = LazyLock::new(
+        || metrics::histogram!("lockgate_store_seconds", "operation" => $operation),
+        );
+        &SECONDS
+    }};
+}
+
 impl Budgeted<'_> {
     async fn within<T>(
         &self,
-        operation: &'static str,
+        seconds: &Histogram,
         command: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
         let left = self.left.left();
@@ -159,8 +170,7 @@ impl Budgeted<'_> {
             .unwrap_or(Err(Error::Unavailable));
         let took = start.elapsed();
         self.left.spend(took);
-        metrics::histogram!("lockgate_store_seconds", "operation" => operation)
-            .record(took.as_secs_f64());
+        seconds.record(took.as_secs_f64());
         result
     }
 }
@@ -168,19 +178,20 @@ impl Budgeted<'_> {
 #[async_trait]
 impl Store for Budgeted<'_> {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        self.within("get", self.store.get(key)).await
+        self.within(seconds!("get"), self.store.get(key)).await
     }
 
     async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
-        self.within("get_many", self.store.get_many(keys)).await
+        self.within(seconds!("get_many"), self.store.get_many(keys))
+            .await
     }
 
     async fn take(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        self.within("take", self.store.take(key)).await
+        self.within(seconds!("take"), self.store.take(key)).await
     }
 
     async fn set(&self, key: &str, value: &[u8], ttl: u32, condition: Condition) -> Result<bool> {
-        self.within("set", self.store.set(key, value, ttl, condition))
+        self.within(seconds!("set"), self.store.set(key, value, ttl, condition))
             .await
     }
 
@@ -192,48 +203,56 @@ impl Store for Budgeted<'_> {
         ttl: u32,
     ) -> Result<bool> {
         self.within(
-            "compare_and_set",
+            seconds!("compare_and_set"),
             self.store.compare_and_set(key, expected, value, ttl),
         )
         .await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<u32> {
-        self.within("delete", self.store.delete(keys)).await
+        self.within(seconds!("delete"), self.store.delete(keys))
+            .await
     }
 
     async fn expire(&self, key: &str, ttl: u32) -> Result<bool> {
-        self.within("expire", self.store.expire(key, ttl)).await
+        self.within(seconds!("expire"), self.store.expire(key, ttl))
+            .await
     }
 
     async fn increment(&self, key: &str, by: i64, ttl: u32) -> Result<i64> {
-        self.within("increment", self.store.increment(key, by, ttl))
+        self.within(seconds!("increment"), self.store.increment(key, by, ttl))
             .await
     }
 
     async fn set_add(&self, key: &str, member: &str, ttl: u32) -> Result<bool> {
-        self.within("set_add", self.store.set_add(key, member, ttl))
+        self.within(seconds!("set_add"), self.store.set_add(key, member, ttl))
             .await
     }
 
     async fn set_remove(&self, key: &str, member: &str) -> Result<bool> {
-        self.within("set_remove", self.store.set_remove(key, member))
+        self.within(seconds!("set_remove"), self.store.set_remove(key, member))
             .await
     }
 
     async fn set_contains(&self, key: &str, member: &str) -> Result<bool> {
-        self.within("set_contains", self.store.set_contains(key, member))
-            .await
+        self.within(
+            seconds!("set_contains"),
+            self.store.set_contains(key, member),
+        )
+        .await
     }
 
     async fn set_members(&self, key: &str) -> Result<Vec<String>> {
-        self.within("set_members", self.store.set_members(key))
+        self.within(seconds!("set_members"), self.store.set_members(key))
             .await
     }
 
     async fn announce(&self, channel: &str, stream: &str, payload: &str) -> Result<()> {
-        self.within("announce", self.store.announce(channel, stream, payload))
-            .await
+        self.within(
+            seconds!("announce"),
+            self.store.announce(channel, stream, payload),
+        )
+        .await
     }
 }
 

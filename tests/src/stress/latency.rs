@@ -17,7 +17,7 @@ pub(super) async fn run(settings: &Settings, report: &mut Report) {
     let (warm, cold) = settings.pick((50, 15), (6, 2));
     let mut rows = Vec::new();
     let mut done = 0;
-    for settle in [250, 20] {
+    for settle in [100, 20] {
         let host = host(settle).await;
         // Both are compiled once.
         after(&host, 2).await;
