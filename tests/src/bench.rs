@@ -3,6 +3,8 @@
 //! measures and prints; its claims are about right answers and never about time.
 
 mod answers;
+mod curve;
+mod driver;
 mod figures;
 mod load;
 mod python;
@@ -38,13 +40,15 @@ pub enum Part {
     Answers,
     /// Requests a second, latencies, processor time and memory of all servers.
     Throughput,
+    /// Latency against load of all servers.
+    Curve,
     /// Starts, swaps, sizes and idle memory of Lockgate.
     Start,
 }
 
 impl Part {
     /// All of them, in their order.
-    pub const ALL: [Self; 3] = [Self::Answers, Self::Throughput, Self::Start];
+    pub const ALL: [Self; 4] = [Self::Answers, Self::Throughput, Self::Curve, Self::Start];
 
     /// The part of a name.
     pub fn named(name: &str) -> Option<Self> {
@@ -56,6 +60,7 @@ impl Part {
         match self {
             Self::Answers => "answers",
             Self::Throughput => "throughput",
+            Self::Curve => "curve",
             Self::Start => "start",
         }
     }
@@ -64,6 +69,7 @@ impl Part {
         match self {
             Self::Answers => answers::run(report).await,
             Self::Throughput => throughput::run(settings, report).await,
+            Self::Curve => curve::run(settings, report).await,
             Self::Start => start::run(settings, report).await,
         }
     }

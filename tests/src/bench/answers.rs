@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::server::{Kind, Server};
 use super::work::{Work, ask, good};
-use crate::RedisServer;
 use crate::host::Service;
 use crate::http::Answer;
 use crate::measure::Report;
@@ -38,9 +37,7 @@ pub(super) async fn run(report: &mut Report) {
     let questions = questions(&tokens);
     let mut wanted: Vec<Answer> = Vec::new();
     for kind in Kind::ALL {
-        // Each has one of its own: what one has written is not there for the next.
-        let redis = RedisServer::start().await;
-        let server = Server::start(kind, &redis, &tokens).await;
+        let server = Server::start(kind, &tokens).await;
         let mut answers = Vec::new();
         for (_, service, path, body) in &questions {
             answers.push(ask(&server, *service, path, body.as_deref()).await);

@@ -1,5 +1,6 @@
-//! The servers that are compared. Each is started with the same key and a Redis, and is
-//! stopped when it is dropped.
+//! The servers that are compared. Each is started with the same key and a Redis of its
+//! own, so that what one has written is not there for the next, and is stopped when it is
+//! dropped.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use reqwest::Client;
 
 use super::python::Python;
 use super::work::Work;
-use crate::host::{Host, Secret, Service};
+use crate::host::{Host, HostBuilder, Secret, Service};
 use crate::redis::RedisServer;
 use crate::tokens::Tokens;
 use crate::{http, place};
@@ -69,10 +70,12 @@ pub(super) fn cores() -> usize {
 /// A running server.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// Which one.
-    pub(super) kind: Kind,
+    /// As the tables name it.
+    pub(super) name: String,
     program: Program,
     client: Client,
+    /// Ends after the program.
+    _redis: RedisServer,
 }
 
 #[derive(Debug)]
@@ -83,21 +86,27 @@ enum Program {
 
 impl Server {
     /// Starts one and waits until it gives the right answers.
-    pub(super) async fn start(kind: Kind, redis: &RedisServer, tokens: &Tokens) -> Self {
+    pub(super) async fn start(kind: Kind, tokens: &Tokens) -> Self {
+        let redis = RedisServer::start().await;
         let program = match kind {
-            Kind::Reused => Program::Host(Box::new(host(REUSE, redis, tokens).start().await)),
-            Kind::Fresh => Program::Host(Box::new(host(1, redis, tokens).start().await)),
+            Kind::Reused => Program::Host(Box::new(host(REUSE, &redis, tokens).start().await)),
+            Kind::Fresh => Program::Host(Box::new(host(1, &redis, tokens).start().await)),
             Kind::Native => {
-                let twin = host(REUSE, redis, tokens).program(native());
+                let twin = host(REUSE, &redis, tokens).program(native());
                 Program::Host(Box::new(twin.start_unready().await))
             }
-            Kind::OneWorker => Program::Python(Python::start(1, redis, tokens.key())),
-            Kind::AllWorkers => Program::Python(Python::start(cores(), redis, tokens.key())),
+            Kind::OneWorker => Program::Python(Python::start(1, &redis, tokens.key())),
+            Kind::AllWorkers => Program::Python(Python::start(cores(), &redis, tokens.key())),
         };
+        Self::settled(kind.name(), program, redis).await
+    }
+
+    async fn settled(name: String, program: Program, redis: RedisServer) -> Self {
         let server = Self {
-            kind,
+            name,
             program,
             client: http::client(),
+            _redis: redis,
         };
         server.settle().await;
         server
@@ -113,7 +122,7 @@ impl Server {
             if answer.is_ok_and(|answer| Work::Health.wrong(&answer).is_none()) {
                 return;
             }
-            let name = self.kind.name();
+            let name = &self.name;
             assert!(
                 begun.elapsed() < GUARD,
                 "{name} was not there: {}",
@@ -154,7 +163,7 @@ impl Server {
 }
 
 /// A host that logs no request, as the servers in Python do not.
-fn host(reuse: u32, redis: &RedisServer, tokens: &Tokens) -> crate::HostBuilder {
+fn host(reuse: u32, redis: &RedisServer, tokens: &Tokens) -> HostBuilder {
     let limits = |service: Service| {
         let name = service.name();
         format!("[services.{name}.limits]\nreuse = {reuse}\n")

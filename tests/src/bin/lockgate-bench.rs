@@ -20,6 +20,7 @@ use lockgate_tests::measure::Report;
 Parts:
   answers     the same requests to all servers: the same answers?
   throughput  requests a second, latencies, processor time, memory
+  curve       latency against load
   start       Lockgate's starts, swaps, sizes and idle memory
 All of them run if none is named."
 )]
@@ -27,7 +28,7 @@ struct Arguments {
     /// Parts to run
     #[arg(value_name = "PART", value_parser = part)]
     parts: Vec<Part>,
-    /// About two minutes, for the claims and not for the figures
+    /// About three minutes, for the claims and not for the figures
     #[arg(long)]
     quick: bool,
     /// How often all servers have their turn; by default 5, or 1 of the quick version
