@@ -6,6 +6,7 @@ mod answers;
 mod curve;
 mod driver;
 mod figures;
+mod growth;
 mod load;
 mod python;
 mod server;
@@ -42,13 +43,21 @@ pub enum Part {
     Throughput,
     /// Latency against load of all servers.
     Curve,
+    /// One service in a host of one and in a host of many.
+    Growth,
     /// Starts, swaps, sizes and idle memory of Lockgate.
     Start,
 }
 
 impl Part {
     /// All of them, in their order.
-    pub const ALL: [Self; 4] = [Self::Answers, Self::Throughput, Self::Curve, Self::Start];
+    pub const ALL: [Self; 5] = [
+        Self::Answers,
+        Self::Throughput,
+        Self::Curve,
+        Self::Growth,
+        Self::Start,
+    ];
 
     /// The part of a name.
     pub fn named(name: &str) -> Option<Self> {
@@ -61,6 +70,7 @@ impl Part {
             Self::Answers => "answers",
             Self::Throughput => "throughput",
             Self::Curve => "curve",
+            Self::Growth => "growth",
             Self::Start => "start",
         }
     }
@@ -70,6 +80,7 @@ impl Part {
             Self::Answers => answers::run(report).await,
             Self::Throughput => throughput::run(settings, report).await,
             Self::Curve => curve::run(settings, report).await,
+            Self::Growth => growth::run(settings, report).await,
             Self::Start => start::run(settings, report).await,
         }
     }

@@ -18,6 +18,9 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// How many ports a block holds.
+    pub const COUNT: u16 = BLOCK;
+
     /// Takes a block in which every port can be bound right now.
     pub fn take() -> Self {
         let folder = std::env::temp_dir().join("lockgate-test-ports");
@@ -35,6 +38,11 @@ impl Ports {
             }
         }
         panic!("no block of {BLOCK} free ports is left");
+    }
+
+    /// All of them.
+    pub fn all(&self) -> std::ops::Range<u16> {
+        self.first..self.first + BLOCK
     }
 
     /// The port at an index below 8.

@@ -46,7 +46,7 @@ pub(super) struct Figures {
 }
 
 /// Something that a turn says.
-type Of = fn(&Turn) -> f64;
+pub(super) type Of = fn(&Turn) -> f64;
 
 impl Figures {
     /// One more turn.
@@ -130,12 +130,13 @@ impl Figures {
     }
 }
 
-fn values(turns: &[Turn], of: Of) -> Vec<f64> {
+/// What each of them says.
+pub(super) fn values(turns: &[Turn], of: Of) -> Vec<f64> {
     turns.iter().map(of).collect()
 }
 
 /// The middle one, or what lies between the two in the middle; 0 of none.
-fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
@@ -146,14 +147,14 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Round by round.
-fn ratios(values: &[f64], base: &[f64]) -> Vec<f64> {
+/// Each by the base of the same round.
+pub(super) fn ratios(values: &[f64], base: &[f64]) -> Vec<f64> {
     let pairs = values.iter().zip(base).filter(|(_, base)| **base > 0.0);
     pairs.map(|(value, base)| value / base).collect()
 }
 
 /// The median, and from the least to the most.
-fn spread(values: &[f64]) -> String {
+pub(super) fn spread(values: &[f64]) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(0.0, f64::max);
     match values {

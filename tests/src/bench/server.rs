@@ -101,6 +101,12 @@ impl Server {
         Self::settled(kind.name(), program, redis).await
     }
 
+    /// Starts a host that is prepared for this Redis, see [`quiet`].
+    pub(super) async fn of(name: &str, mut host: Host, redis: RedisServer) -> Self {
+        host.start_again().await;
+        Self::settled(name.to_owned(), Program::Host(Box::new(host)), redis).await
+    }
+
     async fn settled(name: String, program: Program, redis: RedisServer) -> Self {
         let server = Self {
             name,
@@ -162,17 +168,24 @@ impl Server {
     }
 }
 
-/// A host that logs no request, as the servers in Python do not.
+/// A host whose instances are used so often.
 fn host(reuse: u32, redis: &RedisServer, tokens: &Tokens) -> HostBuilder {
-    let limits = |service: Service| {
-        let name = service.name();
-        format!("[services.{name}.limits]\nreuse = {reuse}\n")
-    };
+    let lines = format!("reuse = {reuse}\n");
+    quiet(redis, tokens).config(limits(&Service::ALL, &lines))
+}
+
+/// Lockgate as it is by default, but it logs no request, as the servers in Python do not.
+pub(super) fn quiet(redis: &RedisServer, tokens: &Tokens) -> HostBuilder {
     Host::builder()
         .secret(Secret::Bytes(tokens.key().to_owned()))
         .redis(redis)
         .env("LOG_LEVEL", "WARNING")
-        .config(Service::ALL.map(limits).concat())
+}
+
+/// These lines as the limits of some services, for the configuration.
+pub(super) fn limits(services: &[Service], lines: &str) -> String {
+    let table = |service: &Service| format!("[services.{}.limits]\n{lines}", service.name());
+    services.iter().map(table).collect()
 }
 
 /// The native twin: `LOCKGATE_NATIVE_TWIN`, else the release build.

@@ -21,6 +21,7 @@ Parts:
   answers     the same requests to all servers: the same answers?
   throughput  requests a second, latencies, processor time, memory
   curve       latency against load
+  growth      one service in a host of one and in a host of fifty
   start       Lockgate's starts, swaps, sizes and idle memory
 All of them run if none is named."
 )]

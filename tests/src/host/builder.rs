@@ -86,6 +86,13 @@ impl HostBuilder {
         self
     }
 
+    /// Lays a component into the folder for a service that is not one of the five: the
+    /// configuration has to name it, with a port and grants.
+    pub fn further_plugin(mut self, name: &str, file: impl Into<PathBuf>) -> Self {
+        self.plugins.insert(name.to_owned(), file.into());
+        self
+    }
+
     /// Compiles the components anew instead of taking the shared compiled code.
     pub fn cold(mut self) -> Self {
         self.shared_cache = false;
