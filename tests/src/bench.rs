@@ -9,8 +9,10 @@ mod figures;
 mod growth;
 mod load;
 mod python;
+mod resident;
 mod server;
 mod start;
+mod swaps;
 mod throughput;
 mod work;
 
@@ -45,7 +47,7 @@ pub enum Part {
     Curve,
     /// One service in a host of one and in a host of many.
     Growth,
-    /// Starts, swaps, sizes and idle memory of Lockgate.
+    /// Starts, swaps, sizes and memory of Lockgate.
     Start,
 }
 

@@ -199,6 +199,13 @@ pub struct PluginReport {
     pub last_error: Option<String>,
 }
 
+impl PluginReport {
+    /// Is it of the file with this digest?
+    pub fn is_of(&self, digest: &str) -> bool {
+        self.digest.contains(&digest[..16])
+    }
+}
+
 fn strings(list: &serde_json::Value) -> Vec<String> {
     let list = list.as_array().expect("a list");
     list.iter()
@@ -246,8 +253,7 @@ impl Host {
         eventually(&format!("{} loads {wanted}", service.name()), async || {
             let report = self.plugin_report(service).await;
             report
-                .digest
-                .contains(&wanted[..16])
+                .is_of(&wanted)
                 .then_some(())
                 .ok_or(format!("{report:?}"))
         })

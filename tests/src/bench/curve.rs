@@ -28,7 +28,8 @@ const HEAD: [&str; 6] = [
 pub(super) async fn run(settings: &Settings, report: &mut Report) {
     let what = format!("{} from little load to all that is possible", WORK.name());
     report.part("curve", &what);
-    let mut driver = Driver::new(settings.pick(3_000, 400), settings, report);
+    let mut driver = Driver::new(settings.pick(3_000, 400), settings);
+    driver.print(report);
     let mut rows = Vec::new();
     for kind in Kind::ALL {
         let server = Server::start(kind, driver.tokens()).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Settings;
 use super::answers::mint;
 use super::figures::Turn;
-use super::load::{Load, Outcome, Pace};
+use super::load::{Load, Outcome, Pace, Until};
 use super::server::Server;
 use super::work::Work;
 use crate::measure::Report;
@@ -14,6 +14,9 @@ use crate::tokens::Tokens;
 
 /// Connections of a load.
 const CONNECTIONS: usize = 32;
+
+/// Connections of one that is to find every instance busy.
+const MANY: usize = 64;
 
 /// Bytes by which the mean size of the answers may differ from that of the right one:
 /// a number in it may get a digit more.
@@ -41,18 +44,21 @@ struct Found {
 }
 
 impl Driver {
-    /// Whose loads take so many milliseconds; tells so.
-    pub(super) fn new(milliseconds: u64, settings: &Settings, report: &mut Report) -> Self {
-        let driver = Self {
+    /// Whose loads take so many milliseconds.
+    pub(super) fn new(milliseconds: u64, settings: &Settings) -> Self {
+        Self {
             tokens: mint(),
             warm_up: Duration::from_millis(settings.pick(500, 200)),
             time: Duration::from_millis(milliseconds),
             bodies: settings.pick(50_000, 5_000),
             found: Found::default(),
-        };
+        }
+    }
+
+    /// Tells what the loads are.
+    pub(super) fn print(&self, report: &mut Report) {
         report.figure("connections", CONNECTIONS);
-        report.figure("length of a load", format!("{:?}", driver.time));
-        driver
+        report.figure("length of a load", format!("{:?}", self.time));
     }
 
     /// The key that all servers need.
@@ -62,17 +68,7 @@ impl Driver {
 
     /// A load on a server that is warm, with a look at its answers before and after.
     pub(super) async fn load(&mut self, server: &Server, work: Work, pace: Pace) -> Turn {
-        let load = |time| Load {
-            url: format!(
-                "http://127.0.0.1:{}{}",
-                server.port(work.service()),
-                work.path()
-            ),
-            body: work.bodies(&self.tokens, self.bodies),
-            connections: CONNECTIONS,
-            time,
-            pace,
-        };
+        let load = |time| self.of(server, work, pace, Until::Time(time));
         let (warm_up, measured) = (load(self.warm_up), load(self.time));
         let size = self.look(server, work).await;
         warm_up.send().await;
@@ -85,6 +81,29 @@ impl Driver {
             cpu: (after.cpu - before.cpu) * 1e6 / (outcome.count.max(1) as f64),
             rss: after.rss,
             outcome,
+        }
+    }
+
+    /// So many requests over many connections, for what they leave behind.
+    pub(super) async fn fill(&mut self, server: &Server, work: Work, requests: u32) {
+        let load = self.of(server, work, Pace::Closed, Until::Count(requests));
+        let load = Load {
+            connections: MANY,
+            ..load
+        };
+        let size = self.look(server, work).await;
+        let outcome = load.send().await;
+        self.found.judge(server, work, &outcome, size);
+    }
+
+    fn of(&self, server: &Server, work: Work, pace: Pace, until: Until) -> Load {
+        let port = server.port(work.service());
+        Load {
+            url: format!("http://127.0.0.1:{port}{}", work.path()),
+            body: work.bodies(&self.tokens, self.bodies),
+            connections: CONNECTIONS,
+            until,
+            pace,
         }
     }
 

@@ -61,7 +61,8 @@ impl Turns {
 pub(super) async fn run(settings: &Settings, report: &mut Report) {
     let what = format!("{} in a host of one service and of {MANY}", WORK.name());
     report.part("growth", &what);
-    let mut driver = Driver::new(settings.pick(2_500, 700), settings, report);
+    let mut driver = Driver::new(settings.pick(2_500, 700), settings);
+    driver.print(report);
     report.figure("rounds", settings.rounds);
     let copies = Copies::of(MANY - Service::ALL.len());
     let normalizer = normalizer(driver.tokens()).await;

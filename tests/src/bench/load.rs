@@ -20,6 +20,15 @@ pub(super) enum Pace {
     Open(f64),
 }
 
+/// When a load ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// After this time.
+    Time(Duration),
+    /// After so many requests.
+    Count(u32),
+}
+
 /// The bodies of the requests.
 #[derive(Debug)]
 pub(super) enum Body {
@@ -41,7 +50,7 @@ pub(super) struct Load {
     /// Connections that are kept alive.
     pub(super) connections: usize,
     /// How long.
-    pub(super) time: Duration,
+    pub(super) until: Until,
     /// How it arrives.
     pub(super) pace: Pace,
 }
@@ -75,8 +84,11 @@ impl Load {
                 "--disable-compression",
                 "--wait-ongoing-requests-after-deadline",
             ])
-            .args(["-c", &self.connections.to_string()])
-            .args(["-z", &format!("{}ms", self.time.as_millis())]);
+            .args(["-c", &self.connections.to_string()]);
+        match self.until {
+            Until::Time(time) => command.args(["-z", &format!("{}ms", time.as_millis())]),
+            Until::Count(count) => command.args(["-n", &count.to_string()]),
+        };
         if let Pace::Open(rate) = self.pace {
             let rate = format!("{:.0}", rate.max(1.0));
             command.args(["-q", &rate, "--latency-correction"]);

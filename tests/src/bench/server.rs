@@ -146,6 +146,14 @@ impl Server {
         }
     }
 
+    /// The host, if it is one.
+    pub(super) fn host(&self) -> Option<&Host> {
+        match &self.program {
+            Program::Host(host) => Some(host),
+            Program::Python(_) => None,
+        }
+    }
+
     /// A client to ask it with.
     pub(super) fn client(&self) -> &Client {
         &self.client

@@ -19,7 +19,8 @@ type Best = BTreeMap<(Work, Kind), f64>;
 
 pub(super) async fn run(settings: &Settings, report: &mut Report) {
     report.part("throughput", "all servers by turns, under the same load");
-    let mut driver = Driver::new(settings.pick(2_500, 700), settings, report);
+    let mut driver = Driver::new(settings.pick(2_500, 700), settings);
+    driver.print(report);
     report.figure("rounds", settings.rounds);
     let mut best = Best::new();
     for kind in Kind::ALL {

@@ -22,7 +22,7 @@ Parts:
   throughput  requests a second, latencies, processor time, memory
   curve       latency against load
   growth      one service in a host of one and in a host of fifty
-  start       Lockgate's starts, swaps, sizes and idle memory
+  start       Lockgate's starts, swaps, sizes and memory
 All of them run if none is named."
 )]
 struct Arguments {

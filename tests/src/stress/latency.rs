@@ -45,14 +45,21 @@ pub(super) async fn run(settings: &Settings, report: &mut Report) {
     );
 }
 
-/// A host that runs version 1 of the probe.
-pub(crate) async fn host(settle: u32) -> Host {
+/// A host that runs version 1 of the probe, with the default settle time if none is given.
+pub(crate) async fn host(settle: impl Into<Option<u32>>) -> Host {
     let folder = component::folder();
     Host::builder()
         .plugin(PROBED, Probe::version(1).file(folder.path()))
-        .config(format!("[reload]\nsettle_ms = {settle}"))
+        .config(reload(settle.into()))
         .start()
         .await
+}
+
+/// A settle time for the configuration; none: nothing is set.
+pub(crate) fn reload(settle: Option<u32>) -> String {
+    settle.map_or_else(String::new, |settle| {
+        format!("[reload]\nsettle_ms = {settle}\n")
+    })
 }
 
 /// Drops a version of the probe and asks until it answers; gives the milliseconds.
