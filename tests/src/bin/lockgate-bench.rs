@@ -55,8 +55,8 @@ fn main() -> ExitCode {
         true => Part::ALL.to_vec(),
         false => arguments.parts,
     };
-    println!("{}", bench::headline());
     let mut report = Report::default();
+    report.headline(&bench::headline());
     for part in parts {
         bench::run(part, &settings, &mut report);
     }

@@ -16,10 +16,17 @@ pub struct Report {
     passed: u64,
     failed: u64,
     part: String,
+    headline: Vec<String>,
     all: Map<String, Value>,
 }
 
 impl Report {
+    /// What the figures were measured on and with, as the first lines.
+    pub fn headline(&mut self, text: &str) {
+        println!("{text}");
+        self.headline = text.lines().map(str::to_owned).collect();
+    }
+
     /// Begins a part.
     pub(crate) fn part(&mut self, name: &str, what: &str) {
         println!("\n== {name}: {what}");
@@ -95,13 +102,25 @@ impl Report {
         self.failed == 0
     }
 
+    /// All of it.
+    pub(crate) fn json(&self) -> Value {
+        let mut all = json!({
+            "passed": self.passed,
+            "failed": self.failed,
+            "parts": self.all,
+        });
+        if !self.headline.is_empty() {
+            all["headline"] = json!(self.headline);
+        }
+        all
+    }
+
     /// Writes all of it to a file.
     ///
     /// # Errors
     /// The file cannot be written.
     fn write(&self, file: &Path) -> std::io::Result<()> {
-        let all = json!({"passed": self.passed, "failed": self.failed, "parts": self.all});
-        std::fs::write(file, format!("{all:#}\n"))
+        std::fs::write(file, format!("{:#}\n", self.json()))
     }
 
     /// Ends a program: counts what held, and writes all figures to a file, if one is
