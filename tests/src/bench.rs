@@ -6,9 +6,12 @@ mod answers;
 mod curve;
 mod driver;
 mod figures;
+mod goals;
 mod growth;
 mod load;
+mod publish;
 mod python;
+mod record;
 mod resident;
 mod server;
 mod start;
@@ -19,6 +22,8 @@ mod work;
 use std::time::Duration;
 
 use crate::measure::{self, Report};
+
+pub use publish::{ready, write};
 
 /// What the program was asked for.
 #[derive(Debug, Clone, Copy)]

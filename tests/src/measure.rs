@@ -74,7 +74,7 @@ pub(crate) fn headline(program: &str) -> String {
     let binary = crate::place::binary();
     let made = std::fs::read(&binary).expect("read the host");
     let digest = crate::component::digest(&made);
-    let now = time::OffsetDateTime::now_utc();
+    let now = time::OffsetDateTime::now_utc().truncate_to_second();
     let date = now
         .format(&time::format_description::well_known::Rfc3339)
         .expect("a date");

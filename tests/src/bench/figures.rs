@@ -19,12 +19,27 @@ pub(super) enum Load {
 }
 
 impl Load {
-    fn name(self) -> &'static str {
+    /// Names the table of its figures.
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Full => "as much as it can do",
             Self::Half => "half of that",
             Self::Common => "one rate for all",
         }
+    }
+}
+
+/// Columns of ratios.
+pub(super) const THROUGHPUT: &str = "throughput";
+pub(super) const CPU: &str = "CPU";
+pub(super) const AT_HALF: &str = "p99 at half";
+pub(super) const AT_COMMON: &str = "p99 at one rate";
+
+/// Names the table of the ratios to a server.
+pub(super) fn against(base: Kind) -> String {
+    match base {
+        Kind::Native => format!("against the {}", base.name()),
+        _ => format!("against {}", base.name()),
     }
 }
 
@@ -71,17 +86,16 @@ impl Figures {
                 &self.rows(load),
             );
         }
-        report.table(
-            &[
-                "against the native twin",
-                "server",
-                "throughput",
-                "CPU",
-                "p99 at half",
-                "p99 at one rate",
-            ],
-            &self.ratios(),
-        );
+        let native = against(Kind::Native);
+        let head = [&native, "server", THROUGHPUT, CPU, AT_HALF, AT_COMMON];
+        report.table(&head, &self.ratios(Kind::Native));
+        // The servers in Python do not get the common rate.
+        let python = against(Kind::AllWorkers);
+        let mut rows = self.ratios(Kind::AllWorkers);
+        for row in &mut rows {
+            row.pop();
+        }
+        report.table(&[&python, "server", THROUGHPUT, CPU, AT_HALF], &rows);
     }
 
     fn rows(&self, load: Load) -> Vec<Vec<String>> {
@@ -102,12 +116,12 @@ impl Figures {
         .collect()
     }
 
-    /// Each figure by that of the native twin in the same round.
-    fn ratios(&self) -> Vec<Vec<String>> {
+    /// Each figure by that of another server in the same round.
+    fn ratios(&self, base: Kind) -> Vec<Vec<String>> {
         let mut rows = Vec::new();
         for work in Work::ALL {
-            for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Native) {
-                let against = |load, of| self.against(work, load, kind, of);
+            for kind in Kind::ALL.into_iter().filter(|kind| *kind != base) {
+                let against = |load, of| self.against(work, load, (kind, base), of);
                 rows.push(vec![
                     work.name().to_owned(),
                     kind.name(),
@@ -121,12 +135,12 @@ impl Figures {
         rows
     }
 
-    fn against(&self, work: Work, load: Load, kind: Kind, of: Of) -> String {
+    fn against(&self, work: Work, load: Load, (kind, base): (Kind, Kind), of: Of) -> String {
         let of_kind = |kind| {
             let turns = self.turns.get(&(work, load, kind));
             values(turns.map_or(&[], Vec::as_slice), of)
         };
-        spread(&ratios(&of_kind(kind), &of_kind(Kind::Native)))
+        spread(&ratios(&of_kind(kind), &of_kind(base)))
     }
 }
 

@@ -28,9 +28,18 @@ const GRANTS: &str = "interfaces = [\"counters\", \"csrf\", \"events\", \"jwt\",
     \"revocations\", \"sockets\", \"users\"]\n\
     verify = [\"access\", \"refresh\"]\nreissue = true\nrevoke = true\nsockets = [\"close\"]\n";
 
+/// Names the table, and the column of the throughput.
+pub(super) const TABLE: &str = "services";
+pub(super) const THROUGHPUT: &str = "requests/s";
+
+/// Names the row of the ratios.
+pub(super) fn against() -> String {
+    format!("{MANY} against 1")
+}
+
 /// What each figure is of a turn at full load and of one at half load.
 const FIGURES: [(&str, At, Of, usize); 4] = [
-    ("requests/s", At::Full, |turn| turn.outcome.rate, 0),
+    (THROUGHPUT, At::Full, |turn| turn.outcome.rate, 0),
     ("CPU us", At::Full, |turn| turn.cpu, 1),
     ("p99 ms at half", At::Half, |turn| turn.outcome.p99, 2),
     ("RSS MB", At::Half, |turn| turn.rss as f64 / 1e3, 1),
@@ -110,14 +119,14 @@ fn print(one: &Turns, many: &Turns, report: &mut Report) {
             format!("{:.digits$}", median(&turns.values(at, of)))
         })
     };
-    let against = row(format!("{MANY} against 1"), &|at, of, _| {
+    let ratios = row(against(), &|at, of, _| {
         spread(&ratios(&many.values(at, of), &one.values(at, of)))
     });
-    let head: Vec<_> = ["services"]
+    let head: Vec<_> = [TABLE]
         .into_iter()
         .chain(FIGURES.map(|(name, ..)| name))
         .collect();
-    report.table(&head, &[medians(one, 1), medians(many, MANY), against]);
+    report.table(&head, &[medians(one, 1), medians(many, MANY), ratios]);
 }
 
 /// Who tells a host without a session normalizer of its own that there is no users table:

@@ -30,7 +30,11 @@ pub(super) async fn run(settings: &Settings, report: &mut Report) {
     used(settings, report).await;
 }
 
-/// Names the figure of a host that has done nothing.
+/// Names the figure of a host that has done nothing, with the default settings.
+pub(super) fn idle_by_default() -> String {
+    idle_with(WARM[0])
+}
+
 fn idle_with(warm: u64) -> String {
     format!("idle with {warm} warm instances of each service, MB")
 }

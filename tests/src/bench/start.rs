@@ -9,7 +9,7 @@ use crate::measure::{Report, mix};
 use crate::stress::start;
 
 /// Names the table of the starts.
-pub(super) const START: &str = "start to five answers";
+pub(super) const TABLE: &str = "start to five answers";
 
 pub(super) async fn run(settings: &Settings, report: &mut Report) {
     report.part("start", "starts, swaps, memory and sizes of Lockgate");
@@ -43,7 +43,7 @@ async fn starts(times: usize, report: &mut Report) {
         format!("{:.0}", median(&slowest)),
         format!("{:.0}", worst(&slowest)),
     ];
-    let head = [START, "starts", "median ms", "worst ms"];
+    let head = [TABLE, "starts", "median ms", "worst ms"];
     report.table(&head, &[row]);
     let seen = wrong
         .first()

@@ -38,6 +38,9 @@ struct Arguments {
     /// Writes all figures to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Writes the tables into README.md and docs/performance.md
+    #[arg(long)]
+    write: bool,
 }
 
 fn part(name: &str) -> Result<Part, String> {
@@ -55,10 +58,23 @@ fn main() -> ExitCode {
         true => Part::ALL.to_vec(),
         false => arguments.parts,
     };
+    if arguments.write
+        && let Err(error) = bench::ready(&parts)
+    {
+        eprintln!("{error}");
+        return ExitCode::from(2);
+    }
     let mut report = Report::default();
     report.headline(&bench::headline());
     for part in parts {
         bench::run(part, &settings, &mut report);
     }
-    report.finish(arguments.json.as_deref())
+    let code = report.finish(arguments.json.as_deref());
+    if arguments.write
+        && let Err(error) = bench::write(&report)
+    {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    code
 }
