@@ -60,11 +60,6 @@ pub mod router;
 pub mod session;
 pub mod token;
 
-/// Smaller and quicker than the standard library's for one thread.
-#[cfg(all(target_family = "wasm", not(target_feature = "atomics")))]
-#[global_allocator]
-static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
-
 /// The Rust side of `wit/`, generated. Records and errors of the host functions are
 /// at `wit::jwt`, `wit::redis` and so on.
 #[allow(
