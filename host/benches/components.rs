@@ -47,10 +47,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::with("")
+    }
+
+    /// With these settings.
+    fn with(settings: &str) -> Bench {
         let folder = tempfile::tempdir().expect("a folder");
         let key = "k".repeat(64);
         let data = folder.path().to_string_lossy().into_owned();
-        let config = Config::from_parts(None, |name| match name {
+        let config = Config::from_parts(Some(settings), |name| match name {
             "LOCKGATE_DATA_DIR" => Some(data.clone()),
             "JWT_SECRET_KEY" => Some(key.clone()),
             _ => None,
@@ -253,6 +258,16 @@ fn host_functions(c: &mut Criterion) {
         token.clone(),
         wit::jwt::Usage::Access
     ));
+    let forgetful = Bench::with("[jwt]\nverified_bytes = 0");
+    let scope = forgetful.scope(JWT);
+    group.bench_function("jwt.verify, none remembered", |b| {
+        let mut context = Context::new(scope.clone());
+        b.iter(|| {
+            context.begin(Purpose::Request, "0123456789abcdef");
+            let token = forgetful.token.clone();
+            wit::jwt::Host::verify(&mut context, token, wit::jwt::Usage::Access).expect("no trap")
+        });
+    });
     measure!("jwt.ready", JWT, |on| wit::jwt::Host::ready(on));
     measure!("revocations.check", JWT, |on| {
         wit::revocations::Host::check(on, subject()).await

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redb::{ReadableTable, TableDefinition};
 
-use crate::store::file::{File, FileError};
+use crate::store::file::{File, FileError, Place, Written};
 
 /// Number -> value.
 type Table = TableDefinition<'static, u64, &'static [u8]>;
@@ -61,36 +61,42 @@ impl Backlog {
         })
     }
 
-    /// Adds to the end; on the disk when this returns, or on its way there once `patience`
-    /// is over. False: the oldest had to go.
+    /// Adds to the end; on the disk when this returns, or, once `patience` is over, in
+    /// memory and perhaps on its way to the disk. False: the oldest had to go.
     pub async fn push(&self, value: Vec<u8>, patience: Option<Duration>) -> bool {
-        let value: Arc<[u8]> = value.into();
-        let number = {
-            let mut list = self.list();
-            list.next += 1;
-            list.next - 1
+        let patience = patience.unwrap_or(Duration::MAX);
+        let begun = Instant::now();
+        let place = tokio::time::timeout(patience, self.file.place()).await;
+        let (written, dropped) = self.add(value.into(), place.ok().flatten());
+        let kept = async {
+            if let Some(written) = written {
+                let _ = written.await;
+            }
+            if let Some(number) = dropped {
+                self.erase(vec![number]).await;
+            }
         };
-        // Before it can be taken from the list: what was taken must not come back.
-        let (table, written) = (Table::new(self.name), Arc::clone(&value));
-        let writing = self.file.write(move |transaction| {
-            transaction.open_table(table)?.insert(number, &*written)?;
-            Ok(())
-        });
-        match patience {
-            Some(patience) => drop(tokio::time::timeout(patience, writing).await),
-            None => drop(writing.await),
-        }
-        let oldest = {
-            let mut list = self.list();
-            list.waiting.insert(number, value);
-            let full = list.waiting.len() > self.room;
-            full.then(|| list.waiting.pop_first()).flatten()
-        };
-        let dropped = oldest.map(|(number, _)| number);
-        if let Some(number) = dropped {
-            self.erase(vec![number]).await;
-        }
+        let _ = tokio::time::timeout(patience.saturating_sub(begun.elapsed()), kept).await;
         dropped.is_none()
+    }
+
+    /// Into the list and on its way to the disk, both in the order of the numbers: what
+    /// was taken from the list must not come back.
+    fn add(&self, value: Arc<[u8]>, place: Option<Place<'_>>) -> (Option<Written>, Option<u64>) {
+        let mut list = self.list();
+        let number = list.next;
+        list.next += 1;
+        list.waiting.insert(number, Arc::clone(&value));
+        let table = Table::new(self.name);
+        let written = place.map(|place| {
+            place.write(move |transaction| {
+                transaction.open_table(table)?.insert(number, &*value)?;
+                Ok(())
+            })
+        });
+        let full = list.waiting.len() > self.room;
+        let oldest = full.then(|| list.waiting.pop_first()).flatten();
+        (written, oldest.map(|(number, _)| number))
     }
 
     /// The first entry after `number`, or of all.

@@ -236,12 +236,10 @@ impl Emergency {
     }
 
     /// The live record of a user, here or, if that is newer, in the shared store. A change
-    /// that waits for the disk keeps nobody waiting who reads: then the one here counts.
-    pub async fn find(&self, user_id: u32, store: &dyn Store) -> Option<Record> {
+    /// that waits for the disk keeps nobody waiting who reads.
+    pub async fn find(self: &Arc<Self>, user_id: u32, store: &dyn Store) -> Option<Record> {
         let user = tokio::time::timeout(PATIENCE, self.of_user(user_id).lock());
-        let Ok(_user) = user.await else {
-            return self.live(user_id).and_then(|_| self.touch(user_id));
-        };
+        let user = user.await.ok();
         let here = self.live(user_id);
         let there = self.there(user_id, store).await;
         let newer = there.filter(|there| {
@@ -250,17 +248,27 @@ impl Emergency {
         });
         match newer {
             Some(record) => {
-                let keeping = async {
-                    let _guard = self.changes.lock().await;
-                    self.write(record.clone()).await
-                };
-                // The caller gets its record even if it cannot be kept here.
-                let _ = tokio::time::timeout(PATIENCE, keeping).await;
-                self.shelf().pending.remove(&user_id);
-                self.touch(user_id).or(Some(record))
+                // The caller gets its record even if it cannot be kept here, or not yet.
+                if user.is_some() && self.keep(record.clone()).await {
+                    self.shelf().pending.remove(&user_id);
+                    return self.touch(user_id).or(Some(record));
+                }
+                Some(record)
             }
             None => here.and_then(|_| self.touch(user_id)),
         }
+    }
+
+    /// Keeps what the shared store has; true if that did not take long. However long it
+    /// takes, it is done to its end.
+    async fn keep(self: &Arc<Self>, record: Record) -> bool {
+        let this = Arc::clone(self);
+        let keeping = tokio::spawn(async move {
+            let _guard = this.changes.lock().await;
+            this.write(record).await
+        });
+        let kept = tokio::time::timeout(PATIENCE, keeping).await;
+        matches!(kept, Ok(Ok(Ok(()))))
     }
 
     /// The live record with this fallback token, here.

@@ -93,7 +93,6 @@ impl Share {
         let places = self.places.clone();
         self.lane.spawn(async move {
             let _place = places.acquire_owned().await;
-            call.meter.go_on();
             call.await
         })
     }
@@ -180,7 +179,11 @@ impl<T: Send + 'static> Running<'_, T> {
         };
         match Pin::new(&mut call).poll(cx) {
             Poll::Ready(output) => Poll::Ready(Inline::Done(output)),
-            Poll::Pending if call.meter.is_slow() => Poll::Ready(Inline::Slow(call)),
+            Poll::Pending if call.meter.is_slow() => {
+                // From now on it waits for a place.
+                call.meter.go_on();
+                Poll::Ready(Inline::Slow(call))
+            }
             Poll::Pending => {
                 self.call = Some(call);
                 Poll::Pending

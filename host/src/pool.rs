@@ -125,9 +125,10 @@ impl Pool {
     }
 
     /// Starts one instance in the background if too few are there, in the place of `old`.
-    fn refill(self: &Arc<Self>, old: Option<Instance>) {
+    /// False: there are enough.
+    fn refill(self: &Arc<Self>, old: Option<Instance>) -> bool {
         if !self.reserve() {
-            return;
+            return false;
         }
         let pool = self.clone();
         // It runs when whoever has called is done, most likely on the same processor.
@@ -145,6 +146,7 @@ impl Pool {
                 tracing::warn!(service = pool.revision.service().name, %fault, "no instance ahead");
             }
         });
+        true
     }
 
     /// Frees the idle instances and keeps none from now on; a call still gets one.
@@ -156,7 +158,7 @@ impl Pool {
     /// Takes back [`Pool::retire`]: instances are kept again.
     pub fn revive(self: &Arc<Self>) {
         self.retired.store(false, Ordering::Release);
-        self.refill(None);
+        while self.refill(None) {}
     }
 
     fn clear(&self) {

@@ -105,9 +105,7 @@ pub struct Meter {
     poll_started: AtomicU64,
     /// When the call was left to wait; 0 while it runs, or while it waits by its own wish.
     left_at: AtomicU64,
-    /// When the guest was last seen to run: at a tick, or when a thread began to run it.
-    seen: AtomicU64,
-    /// The longest that one host function has kept it waiting.
+    /// The longest that it has waited for the host without a break.
     longest_wait: AtomicU64,
     /// The guest itself asked to wait.
     asleep: AtomicBool,
@@ -125,7 +123,6 @@ impl Meter {
             end: base + wall,
             poll_started: AtomicU64::new(0),
             left_at: AtomicU64::new(0),
-            seen: AtomicU64::new(0),
             longest_wait: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             ticks_left: AtomicU32::new(u32::try_from(ticks).unwrap_or(u32::MAX)),
@@ -139,7 +136,6 @@ impl Meter {
         self.longest_wait
             .fetch_max(self.waits_since(now), Ordering::Relaxed);
         self.go_on();
-        self.seen.store(now, Ordering::Relaxed);
         self.poll_started.store(now, Ordering::Relaxed);
     }
 
@@ -155,7 +151,7 @@ impl Meter {
         self.left_at.store(0, Ordering::Relaxed);
     }
 
-    /// True if a single host function took more than half of the call's time: then the
+    /// True if a single wait for the host took more than half of the call's time: then the
     /// host was slow, and nothing is known of the component.
     pub fn kept_by_host(&self) -> bool {
         let longest = self.longest_wait.load(Ordering::Relaxed);
@@ -188,11 +184,6 @@ impl Meter {
     /// for Redis does not.
     fn tick(&self) -> Result<UpdateDeadline, Overrun> {
         let now = self.now();
-        // Ticks come one by one while a guest runs. One that comes late was held up by a
-        // host function that kept the thread, or by a machine that gave it no time.
-        let seen = self.seen.swap(now, Ordering::Relaxed);
-        self.longest_wait
-            .fetch_max(now.saturating_sub(seen), Ordering::Relaxed);
         if Instant::now() >= self.end {
             return Err(Overrun::Wall);
         }
@@ -420,11 +411,11 @@ mod tests {
         queued.go_on();
         queued.polled();
         assert!(!queued.kept_by_host());
-        // A host function that keeps the thread is told by the tick that comes late.
-        let held = meter();
-        held.polled();
+        // Time in which a thread runs the call is the guest's.
+        let busy = meter();
+        busy.polled();
         std::thread::sleep(5 * TICK);
-        assert!(matches!(held.tick(), Err(Overrun::Wall)));
-        assert!(held.kept_by_host());
+        assert!(matches!(busy.tick(), Err(Overrun::Wall)));
+        assert!(!busy.kept_by_host());
     }
 }

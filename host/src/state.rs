@@ -260,8 +260,8 @@ impl State {
     }
 
     /// Keeps a change of a login that Redis has just missed, to be made when it is
-    /// back; on the disk when this returns. Without Redis there is nothing that could be
-    /// back.
+    /// back; on the disk when this returns, if it ends something. Without Redis there is
+    /// nothing that could be back.
     pub async fn defer(&self, change: deferred::Change) {
         if self.redis().is_some() {
             self.deferred.keep(change).await;

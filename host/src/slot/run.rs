@@ -185,7 +185,10 @@ impl Slot {
             Attempt::Answered(_) => false,
             Attempt::Failed { fault, .. } => matches!(fault, Fault::Cpu | Fault::Wall),
         };
+        let unknown = matches!(attempt, Attempt::Failed { fault, .. } if fault.is_ours());
         let change = match trying {
+            // It says nothing of the component: the next request tries.
+            Some(_) if unknown => return,
             Some(trying) => trying.end(late),
             None if late => loaded.quarantine.timed_out(Instant::now()),
             None => Change::Nothing,

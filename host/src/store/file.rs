@@ -116,10 +116,14 @@ impl File {
         let database = guard
             .as_ref()
             .ok_or_else(|| FileError("it is closed".into()))?;
-        let transaction = database
-            .begin_read()
-            .map_err(|error| FileError(error.to_string()))?;
-        work(&transaction).map_err(|error| FileError(error.to_string()))
+        let read = AssertUnwindSafe(|| {
+            let transaction = database.begin_read()?;
+            work(&transaction)
+        });
+        // A damaged page can make the database panic.
+        let read = std::panic::catch_unwind(read);
+        let read = read.map_err(|_| FileError("the database panicked".into()))?;
+        read.map_err(|error: redb::Error| FileError(error.to_string()))
     }
 
     /// Runs `work` in a transaction and returns when it is on the disk.
@@ -130,20 +134,43 @@ impl File {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, FileError> {
+        let stopped = || FileError("its writer has stopped".into());
+        let place = self.place().await.ok_or_else(stopped)?;
+        place
+            .write(work)
+            .await
+            .map_err(|_| FileError("the transaction failed".into()))?
+    }
+
+    /// A place in the queue of writes, when there is one. None: the writer has stopped.
+    pub async fn place(&self) -> Option<Place<'_>> {
+        self.jobs.reserve().await.ok().map(Place)
+    }
+}
+
+/// What becomes of a write that is on its way.
+pub type Written<T = ()> = oneshot::Receiver<Result<T, FileError>>;
+
+/// A place in the queue of writes.
+#[derive(Debug)]
+pub struct Place<'a>(mpsc::Permit<'a, Work>);
+
+impl Place<'_> {
+    /// Takes it, at once: writes are made in the order in which this is called.
+    pub fn write<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Written<T> {
         let (sender, receiver) = oneshot::channel();
-        let job: Work = Box::new(move |transaction| {
+        self.0.send(Box::new(move |transaction| {
             let value = work(transaction)?;
             let answer: Answer = Box::new(move |outcome| {
                 // The caller may have gone; its write counts all the same.
                 let _ = sender.send(outcome.map(|()| value));
             });
             Ok(answer)
-        });
-        let stopped = || FileError("its writer has stopped".into());
-        self.jobs.send(job).await.map_err(|_| stopped())?;
+        }));
         receiver
-            .await
-            .map_err(|_| FileError("the transaction failed".into()))?
     }
 }
 
@@ -177,11 +204,12 @@ impl Writer {
                 // not the host.
                 Err(_) => Some(FileError("the database panicked".into())),
             };
+            self.healthy.store(failure.is_none(), Ordering::SeqCst);
             if let Some(error) = &failure {
                 tracing::error!(%error, path = %self.path.display(), "cannot write the embedded file");
+                self.freeze();
                 self.reopen();
             }
-            self.healthy.store(failure.is_none(), Ordering::SeqCst);
         }
     }
 
@@ -208,41 +236,60 @@ impl Writer {
         outcome
     }
 
-    /// After an I/O error the database refuses everything until it is opened anew. Who
-    /// reads waits meanwhile, so only what the error may have left is mended.
-    /// Where that fails too, it is opened to be read only. True: it can be written.
+    /// After an I/O error the database refuses everything until it is opened anew, which
+    /// may take as long as the disk likes. Until then it can be read only.
+    fn freeze(&mut self) {
+        let frozen = catch(|| frozen::open(&self.path, CACHE));
+        if let Err(error) = &frozen {
+            tracing::error!(%error, "the embedded file cannot be read either");
+        }
+        self.replace(frozen.ok());
+    }
+
+    /// Tries to open it for writing. True: it can be written again.
     fn reopen(&mut self) -> bool {
+        let opened = catch(|| settings(false).open(&self.path));
+        match opened {
+            Ok(database) => {
+                self.replace(Some(database));
+                self.frozen = None;
+                true
+            }
+            Err(error) => {
+                if self.frozen.replace(Instant::now()).is_none() {
+                    tracing::error!(%error, "the embedded file can be read only for now");
+                }
+                false
+            }
+        }
+    }
+
+    /// Who reads waits for the exchange only.
+    fn replace(&self, database: Option<Database>) {
         let mut guard = self
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        drop(guard.take());
-        let error = match open(&self.path, false) {
-            Ok(database) => {
-                *guard = Some(database);
-                self.frozen = None;
-                return true;
-            }
-            Err(error) => error,
-        };
-        if self.frozen.replace(Instant::now()).is_none() {
-            tracing::error!(%error, "the embedded file can be read only for now");
+        let old = std::mem::replace(&mut *guard, database);
+        drop(guard);
+        if std::panic::catch_unwind(AssertUnwindSafe(|| drop(old))).is_err() {
+            tracing::error!("the database panicked when it was closed");
         }
-        match catch(|| frozen::open(&self.path, CACHE)) {
-            Ok(database) => *guard = Some(database),
-            Err(error) => tracing::error!(%error, "the embedded file cannot be read either"),
-        }
-        false
     }
 }
 
-/// `check`: also every page, which takes long and finds what the disk has damaged.
-fn open(path: &Path, check: bool) -> Result<Database, DatabaseError> {
+/// `check`: every page is looked at when it is opened, which takes long and finds what the
+/// disk has damaged.
+fn settings(check: bool) -> redb::Builder {
     let mut builder = Database::builder();
     builder
         .set_cache_size(CACHE)
         .set_check_integrity_on_open(check);
-    catch(|| builder.create(path))
+    builder
+}
+
+fn open(path: &Path) -> Result<Database, DatabaseError> {
+    catch(|| settings(true).create(path))
 }
 
 /// A damaged page can make the database panic.
@@ -261,7 +308,7 @@ fn open_or_set_aside(path: &Path, now: u64) -> Result<Database, OpenError> {
         path: path.into(),
         reason,
     };
-    let error = match open(path, true) {
+    let error = match open(path) {
         Ok(database) => return Ok(database),
         Err(error) => error,
     };
@@ -279,7 +326,7 @@ fn open_or_set_aside(path: &Path, now: u64) -> Result<Database, OpenError> {
         %error, path = %path.display(), aside = %aside.display(),
         "the embedded file is damaged: set aside, starting with an empty one"
     );
-    open(path, true).map_err(|error| refused(error.to_string()))
+    open(path).map_err(|error| refused(error.to_string()))
 }
 
 /// True if the content is at fault, not the access to it.

@@ -40,6 +40,10 @@ impl Frozen {
     fn of(path: &Path) -> io::Result<Frozen> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
+        if len == 0 {
+            // Else the database would take it for a new one.
+            return Err(outside());
+        }
         let over = Mutex::new(Over {
             len,
             floor: len,
