@@ -8,15 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::backlog::Backlog;
 use crate::clock::Clock;
-use crate::store::file::{File, FileError};
+use crate::store::file::{File, FileError, PATIENCE};
 use crate::store::{self, Condition, Store};
 
 /// Changes that may wait; then the oldest is dropped.
 const MAX_WAITING: usize = 4_096;
 /// A deletion or removal is pointless once all that it could hit has ended, seconds.
 const LAST: u32 = 86_400;
-/// What is made anew if it is lost waits no longer for the disk.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// One change of the shared store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +14,7 @@ use crate::clock::Clock;
 use crate::journal::Journal;
 use crate::keys::sha256_hex;
 use crate::store::Store;
-use crate::store::file::{File, FileError};
+use crate::store::file::{File, FileError, PATIENCE};
 
 mod disk;
 mod mirror;
@@ -36,8 +35,6 @@ pub const MAX_RECORDS: usize = 1000;
 const COPY_PERIOD: u64 = 60;
 /// Copies that may be under way; more are left out, the next request brings one.
 const MAX_COPIES: usize = 64;
-/// Who reads waits no longer for the disk.
-const PATIENCE: Duration = Duration::from_millis(100);
 /// Locks that users share.
 const USER_LOCKS: usize = 64;
 /// User -> the record as JSON.

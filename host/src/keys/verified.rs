@@ -56,10 +56,10 @@ impl VerifiedTokens {
         good.then_some(found.claims)
     }
 
-    /// Keeps a token that was found good.
-    pub(super) fn keep(&self, digest: [u8; 32], usage: Usage, verified: Verified) {
+    /// Keeps a token that was found good, if any is kept.
+    pub(super) fn keep(&self, digest: [u8; 32], usage: Usage, verified: impl FnOnce() -> Verified) {
         if let Some(cache) = &self.0 {
-            cache.insert((digest, usage), verified);
+            cache.insert((digest, usage), verified());
         }
     }
 }

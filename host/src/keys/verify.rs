@@ -103,7 +103,7 @@ impl Keys {
         let ends = claims
             .expires_at
             .map(|exp| exp.saturating_add(leeway(usage)));
-        let verified = Verified {
+        let verified = || Verified {
             claims: Arc::new(claims.clone()),
             keys: ring.generation,
             from: now,

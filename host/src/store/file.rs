@@ -25,6 +25,8 @@ const BATCH: usize = 128;
 const QUEUE: usize = 1024;
 /// A disk that takes no writes is tried again this seldom.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Who can do without the disk waits no longer for it.
+pub const PATIENCE: Duration = Duration::from_millis(100);
 /// Memory that the database may use for its cache, bytes.
 const CACHE: usize = 32 * 1024 * 1024;
 

@@ -29,7 +29,8 @@ pub(super) async fn run(settings: &Settings, report: &mut Report) {
     let counts = settings.pick((20, 10), (4, 2));
     let (mut small_ones, mut shipped_ones) = (Vec::new(), Vec::new());
     for settle in SETTLE {
-        small_ones.extend(small(settle, counts).await);
+        let (before, fresh) = latency::swaps(settle, counts).await;
+        small_ones.extend(rows(settle, &before, &fresh));
         shipped_ones.extend(shipped(settle, counts).await);
     }
     let head = |name| [name, "settle ms", "swaps", "median ms", "worst ms"];
@@ -40,25 +41,8 @@ pub(super) async fn run(settings: &Settings, report: &mut Report) {
     report.table(&head(TABLE), &shipped_ones);
 }
 
-/// The probe: so many swaps to what was compiled before, and so many to new code.
-async fn small(settle: Option<u32>, (compiled, new): (u32, u32)) -> [Vec<String>; 2] {
-    let host = latency::host(settle).await;
-    // Both are compiled once.
-    latency::after(&host, 2).await;
-    latency::after(&host, 1).await;
-    let mut before = Vec::new();
-    for round in 0..compiled {
-        before.push(latency::after(&host, 2 - round % 2).await);
-    }
-    let mut fresh = Vec::new();
-    for version in 0..new {
-        fresh.push(latency::after(&host, 100 + version).await);
-    }
-    rows(settle, &before, &fresh)
-}
-
-/// The same with the shipped plugin, which differs in a custom section only: that is new
-/// code to the host.
+/// Swaps of the shipped plugin, which differs in a custom section only: that is new
+/// code to the host. So many to what was compiled before, and so many to new code.
 async fn shipped(settle: Option<u32>, (compiled, new): (u32, u32)) -> [Vec<String>; 2] {
     let config = latency::reload(settle);
     let host = Host::builder().config(config).start().await;

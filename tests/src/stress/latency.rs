@@ -14,30 +14,21 @@ use crate::wait::GUARD;
 
 pub(super) async fn run(settings: &Settings, report: &mut Report) {
     report.part("latency", "from the file in the folder to the new answer");
-    let (warm, cold) = settings.pick((50, 15), (6, 2));
+    let counts = settings.pick((50, 15), (6, 2));
     let mut rows = Vec::new();
     let mut done = 0;
     for settle in [100, 20] {
-        let host = host(settle).await;
-        // Both are compiled once.
-        after(&host, 2).await;
-        after(&host, 1).await;
-        let mut times = Vec::new();
-        for round in 0..warm {
-            times.push(after(&host, 2 - round % 2).await);
-        }
-        rows.push(row(&format!("compiled before, settle {settle} ms"), &times));
-        done += times.len();
-        let mut times = Vec::new();
-        for version in 0..cold {
-            times.push(after(&host, 100 + version).await);
-        }
-        rows.push(row(&format!("new code, settle {settle} ms"), &times));
-        done += times.len();
+        let (before, fresh) = swaps(Some(settle), counts).await;
+        rows.push(row(
+            &format!("compiled before, settle {settle} ms"),
+            &before,
+        ));
+        rows.push(row(&format!("new code, settle {settle} ms"), &fresh));
+        done += before.len() + fresh.len();
     }
     let head = ["swap", "swaps", "median ms", "worst ms"];
     report.table(&head, &rows);
-    let wanted = 2 * (warm + cold) as usize;
+    let wanted = 2 * (counts.0 + counts.1) as usize;
     report.claim(
         "every new file answers",
         done == wanted,
@@ -45,12 +36,33 @@ pub(super) async fn run(settings: &Settings, report: &mut Report) {
     );
 }
 
-/// A host that runs version 1 of the probe, with the default settle time if none is given.
-pub(crate) async fn host(settle: impl Into<Option<u32>>) -> Host {
+/// So many swaps of the probe to what was compiled before, and so many to new code, with
+/// the default settle time if none is given; the milliseconds of each.
+pub(crate) async fn swaps(
+    settle: Option<u32>,
+    (compiled, new): (u32, u32),
+) -> (Vec<f64>, Vec<f64>) {
+    let host = host(settle).await;
+    // Both are compiled once.
+    after(&host, 2).await;
+    after(&host, 1).await;
+    let mut before = Vec::new();
+    for round in 0..compiled {
+        before.push(after(&host, 2 - round % 2).await);
+    }
+    let mut fresh = Vec::new();
+    for version in 0..new {
+        fresh.push(after(&host, 100 + version).await);
+    }
+    (before, fresh)
+}
+
+/// A host that runs version 1 of the probe.
+async fn host(settle: Option<u32>) -> Host {
     let folder = component::folder();
     Host::builder()
         .plugin(PROBED, Probe::version(1).file(folder.path()))
-        .config(reload(settle.into()))
+        .config(reload(settle))
         .start()
         .await
 }
@@ -63,7 +75,7 @@ pub(crate) fn reload(settle: Option<u32>) -> String {
 }
 
 /// Drops a version of the probe and asks until it answers; gives the milliseconds.
-pub(crate) async fn after(host: &Host, version: u32) -> f64 {
+async fn after(host: &Host, version: u32) -> f64 {
     let mut link = Link::new(host.port(PROBED));
     let (shot, wanted) = (Shot::get("/version"), version_text(version));
     let file = Probe::version(version).bytes();
