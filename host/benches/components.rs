@@ -92,7 +92,7 @@ impl Bench {
 
     async fn start(&self, revision: &Arc<Revision>) -> Instance {
         let scope = self.scope(&revision.service().name);
-        let started = Instance::start(&self.engine, revision.clone(), scope, meter());
+        let started = Instance::start(&self.engine, revision.clone(), scope, meter(), None);
         started.await.expect("an instance")
     }
 }
@@ -381,7 +381,7 @@ fn loading(c: &mut Criterion) {
         None,
     ));
     let folder = bench.folder.path().join("revisions");
-    let slot = Slot::new(bench.service(JWT), bench.scope(JWT), loader, folder);
+    let slot = Slot::new(bench.service(JWT), bench.scope(JWT), loader, folder, None);
     let noted = |mut bytes: Vec<u8>, note: u8| {
         // A custom section makes it another file.
         bytes.extend([0, 3, 1, b'n', note]);

@@ -4,9 +4,11 @@
 
 mod gauges;
 mod plugins;
+mod shadow;
 mod token;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -43,6 +45,8 @@ pub struct Admin {
     pub metrics: PrometheusHandle,
     /// The address that this listener was told to bind to.
     pub address: SocketAddr,
+    /// Where a candidate is put that is promoted.
+    pub plugins_dir: PathBuf,
     /// What a caller must send to change anything.
     pub token: Token,
 }
@@ -75,6 +79,7 @@ pub fn answers(admin: Admin) -> Answers {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .merge(plugins::routes())
+        .merge(shadow::routes())
         .fallback(async || fault(&Fault::NotFound))
         .method_not_allowed_fallback(async || fault(&Fault::MethodNotAllowed("GET, HEAD")))
         .layer(middleware::from_fn(move |request: Request, next: Next| {

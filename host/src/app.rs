@@ -18,6 +18,7 @@ use crate::config::{Config, ServiceConfig};
 use crate::engine::Engine;
 use crate::http::Service;
 use crate::imports::Scope;
+use crate::recorder::Recorder;
 use crate::revision::Cache;
 use crate::server;
 use crate::signature::PublicKey;
@@ -84,7 +85,7 @@ async fn run(mut config: Config) -> anyhow::Result<()> {
         settings,
         public_key,
     ));
-    let slots = slots(&config, &state, &loader);
+    let slots = slots(&config, &state, &loader)?;
     let stop = CancellationToken::new();
     let places = tokio::select! {
         places = watch::first_load(&config.plugins_dir, &slots) => places,
@@ -168,6 +169,7 @@ fn serve_all(
         token,
         services,
         state: state.clone(),
+        plugins_dir: config.plugins_dir.clone(),
         metrics,
         address,
     });
@@ -180,12 +182,19 @@ fn serve_all(
     Ok(())
 }
 
-fn slots(config: &Config, state: &Arc<State>, loader: &Arc<Loader>) -> Vec<Arc<Slot>> {
+fn slots(
+    config: &Config,
+    state: &Arc<State>,
+    loader: &Arc<Loader>,
+) -> anyhow::Result<Vec<Arc<Slot>>> {
+    let traces = config.data_dir.join("traces");
     let slot = |service: &ServiceConfig| {
         let scope = Arc::new(Scope::new(service, state.clone()));
         let folder = config.data_dir.join("revisions").join(&service.name);
         let service = Arc::new(service.clone());
-        Arc::new(Slot::new(service, scope, loader.clone(), folder))
+        let recorder = Recorder::open(&traces, &service)?;
+        let slot = Slot::new(service, scope, loader.clone(), folder, recorder);
+        Ok(Arc::new(slot))
     };
     config.services.iter().map(slot).collect()
 }

@@ -22,7 +22,7 @@ wasmtime::component::bindgen!({
         default: async | trappable,
     },
     exports: { default: async },
-    additional_derives: [PartialEq],
+    additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
 });
 
 /// What only plugins that serve sockets export.
@@ -32,7 +32,7 @@ pub mod socket_events {
         world: "socket-events",
         imports: { default: async | trappable },
         exports: { default: async },
-        additional_derives: [PartialEq],
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
         with: {
             "lockgate:plugin/types": crate::bindings::lockgate::plugin::types,
         },

@@ -93,7 +93,7 @@ impl Engine {
     pub fn linker(&self, grants: &Grants) -> wasmtime::Result<Linker<HostData>> {
         let mut linker = Linker::new(&self.inner);
         sandbox::add_to_linker(&mut linker)?;
-        imports::add_to_linker(&mut linker, grants, |data| &mut data.context)?;
+        imports::add_to_linker(&mut linker, grants, |data| &mut data.tap)?;
         Ok(linker)
     }
 }

@@ -11,10 +11,11 @@ use crate::bindings::Plugin;
 use crate::bindings::lockgate::plugin::types::Request;
 use crate::bindings::socket_events::{self, Action, Connection, Ending, SocketEvents};
 use crate::engine::Engine;
-use crate::imports::{Context, HostCallLimit, Purpose, Scope};
+use crate::imports::{Context, HostCallLimit, Purpose, Scope, Tap};
 use crate::response::{self, BadActions, BadResponse};
 use crate::revision::{Revision, one_line};
 use crate::sandbox::{self, HostData, Lines, Meter, Overrun};
+use crate::tape::{Difference, Tape};
 
 /// Why a call gave no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +47,9 @@ pub enum Fault {
     /// The revision serves no sockets.
     #[error("the component exports no `websocket`")]
     NoSockets,
+    /// In a replay it asked what was not recorded; what that is, the tape says.
+    #[error("the component asked what was not recorded")]
+    OffTape,
     /// No place for another instance right now: not the component's fault.
     #[error("there is no room for another instance")]
     Crowded,
@@ -68,6 +72,7 @@ impl Fault {
             Fault::HostCalls(_) => "host_calls",
             Fault::BadAnswer(_) | Fault::BadActions(_) => "bad_answer",
             Fault::NoSockets => "no_sockets",
+            Fault::OffTape => "off_tape",
             Fault::Crowded => "crowded",
         }
     }
@@ -113,7 +118,8 @@ pub struct Instance {
 
 impl Instance {
     /// Instantiates the revision. Guest code may run (start functions), so this too
-    /// belongs on the lane with `meter`.
+    /// belongs on the lane with `meter`. What it asks of the host from then on is written on
+    /// the tape, or answered from it, if there is one.
     ///
     /// # Errors
     /// [`Fault`] if it traps, takes too long, wants too much, or there is no room.
@@ -122,8 +128,9 @@ impl Instance {
         revision: Arc<Revision>,
         scope: Arc<Scope>,
         meter: Arc<Meter>,
+        tape: Option<Arc<Tape>>,
     ) -> Result<Instance, Fault> {
-        let mut store = new_store(engine, &revision, scope, meter);
+        let mut store = new_store(engine, &revision, scope, meter, tape);
         let started = async {
             let instance = revision.pre().instantiate_async(&mut store).await?;
             let plugin = revision.handler().load(&mut store, &instance)?;
@@ -191,7 +198,7 @@ impl Instance {
 
     /// True if the last call began a host call that changes something.
     pub fn wrote(&self) -> bool {
-        self.store.data().context.wrote()
+        self.store.data().tap.context.wrote()
     }
 
     /// True once it has served as many requests as one instance may.
@@ -204,7 +211,7 @@ impl Instance {
         let data = self.store.data_mut();
         data.meter = meter;
         data.limiter.begin();
-        data.context.begin(purpose, request_id);
+        data.tap.context.begin(purpose, request_id);
         let limits = &self.revision.service().limits;
         lines(&self.store).begin(request_id, limits);
         self.store.set_epoch_deadline(1);
@@ -235,9 +242,10 @@ pub async fn self_test(
     let Some(export) = revision.self_test().copied() else {
         return Ok(Vec::new());
     };
-    let mut store = new_store(engine, &revision, scope, meter);
+    let mut store = new_store(engine, &revision, scope, meter, None);
     store
         .data_mut()
+        .tap
         .context
         .begin(Purpose::SelfTest, "self-test");
     lines(&store).begin("self-test", &revision.service().limits);
@@ -258,14 +266,17 @@ fn new_store(
     revision: &Revision,
     scope: Arc<Scope>,
     meter: Arc<Meter>,
+    tape: Option<Arc<Tape>>,
 ) -> Store<HostData> {
     let service = revision.service();
     let limits = &service.limits;
+    let taped = tape.as_ref().and_then(|tape| tape.environment());
     let data = HostData::new(
-        Context::new(scope),
+        Tap::new(Context::new(scope), tape.clone()),
+        tape.as_ref(),
         &service.name,
         limits,
-        &service.env,
+        taped.unwrap_or(&service.env),
         meter,
     );
     let mut store = Store::new(engine.wasmtime(), data);
@@ -308,6 +319,9 @@ fn fault(error: &wasmtime::Error, store: &Store<HostData>) -> Fault {
     }
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return Fault::Crowded;
+    }
+    if error.is::<Difference>() {
+        return Fault::OffTape;
     }
     let what = match (
         error.downcast_ref::<wasmtime::Trap>(),

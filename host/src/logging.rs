@@ -26,9 +26,28 @@ fn directives(level: Level) -> String {
     format!("{libraries},lockgate={level}")
 }
 
+/// The path for the log. No path of a service has a part longer than 40 bytes; a
+/// credential that someone put there is cut.
+pub fn shown_path(path: &str) -> String {
+    let parts = path
+        .split('/')
+        .map(|part| if part.len() > 40 { "..." } else { part });
+    parts.take(16).collect::<Vec<_>>().join("/")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_token_in_a_path_is_shown() {
+        for path in ["/", "/health", "/api/v1/session/validate", "", "/ä/b"] {
+            assert_eq!(shown_path(path), path);
+        }
+        let token = "x".repeat(43);
+        assert_eq!(shown_path(&format!("/a/{token}/b")), "/a/.../b");
+        assert_eq!(shown_path(&"/a".repeat(100)).len(), "/a".repeat(15).len());
+    }
 
     #[test]
     fn libraries_stay_quiet() {

@@ -13,6 +13,7 @@ use crate::instance::{Fault, Instance, patient_meter};
 use crate::lane::Share;
 use crate::revision::Revision;
 use crate::sandbox::Meter;
+use crate::tape::Tape;
 
 /// Instances of one revision.
 pub struct Pool {
@@ -58,7 +59,7 @@ impl Pool {
     /// The fault of the first that does not start.
     pub async fn warm_up(&self) -> Result<(), Fault> {
         while self.reserve() {
-            match self.begin(patient_meter(&self.revision)).await {
+            match self.begin(patient_meter(&self.revision), None).await {
                 Ok(instance) => self.put(instance),
                 Err(fault) => {
                     self.alive.fetch_sub(1, Ordering::Relaxed);
@@ -76,7 +77,7 @@ impl Pool {
     pub async fn take(&self, meter: Arc<Meter>) -> Result<Instance, Fault> {
         match self.pop() {
             Some(instance) => Ok(instance),
-            None => self.start(meter).await,
+            None => self.start(meter, None).await,
         }
     }
 
@@ -94,19 +95,23 @@ impl Pool {
         })
     }
 
-    /// A fresh instance, whatever is idle.
+    /// A fresh instance, whatever is idle, perhaps on a tape.
     ///
     /// # Errors
     /// The fault of an instance that does not start.
-    pub async fn start(&self, meter: Arc<Meter>) -> Result<Instance, Fault> {
-        let instance = self.begin(meter).await?;
+    pub async fn start(
+        &self,
+        meter: Arc<Meter>,
+        tape: Option<Arc<Tape>>,
+    ) -> Result<Instance, Fault> {
+        let instance = self.begin(meter, tape).await?;
         self.alive.fetch_add(1, Ordering::Relaxed);
         Ok(instance)
     }
 
-    async fn begin(&self, meter: Arc<Meter>) -> Result<Instance, Fault> {
+    async fn begin(&self, meter: Arc<Meter>, tape: Option<Arc<Tape>>) -> Result<Instance, Fault> {
         let (engine, revision) = (&self.engine, self.revision.clone());
-        Instance::start(engine, revision, self.scope.clone(), meter).await
+        Instance::start(engine, revision, self.scope.clone(), meter, tape).await
     }
 
     /// Takes an instance back after a call that ended well.
@@ -136,7 +141,7 @@ impl Pool {
             drop(old);
             let meter = patient_meter(&pool.revision);
             let (starting, on_lane) = (pool.clone(), meter.clone());
-            let call = async move { starting.begin(meter).await };
+            let call = async move { starting.begin(meter, None).await };
             let begun = pool.lane.run(on_lane, call).await;
             if let Some(Ok(instance)) = begun {
                 return pool.put(instance);

@@ -13,9 +13,11 @@ use wasmtime_wasi_io::bindings::wasi::io::poll;
 use wasmtime_wasi_io::poll::DynPollable;
 
 use crate::config::Limits;
-use crate::imports::Context;
+use crate::imports::Tap;
+use crate::tape::Tape;
 
 mod output;
+mod taped;
 
 pub use output::Lines;
 use output::Output;
@@ -32,8 +34,8 @@ pub struct HostData {
     table: ResourceTable,
     /// Memory and tables.
     pub limiter: Limiter,
-    /// What the host interfaces remember of the running call.
-    pub context: Context,
+    /// The host interfaces, and what they remember of the running call.
+    pub tap: Tap,
     /// Time of the running call.
     pub meter: Arc<Meter>,
     /// What the guest writes.
@@ -41,9 +43,10 @@ pub struct HostData {
 }
 
 impl HostData {
-    /// For a fresh instance with this WASI environment.
+    /// For a fresh instance with this WASI environment, perhaps on a tape.
     pub fn new(
-        context: Context,
+        tap: Tap,
+        tape: Option<&Arc<Tape>>,
         service: &str,
         limits: &Limits,
         env: &[(String, String)],
@@ -52,17 +55,19 @@ impl HostData {
         let lines = Arc::new(Mutex::new(Lines::new(service)));
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
-        let wasi = WasiCtx::builder()
-            .envs(env)
+        let mut wasi = WasiCtx::builder();
+        wasi.envs(env)
             .max_random_size(64 << 10)
             .stdout(Output(lines.clone()))
-            .stderr(Output(lines.clone()))
-            .build();
+            .stderr(Output(lines.clone()));
+        if let Some(tape) = tape {
+            taped::connect(&mut wasi, tape);
+        }
         HostData {
-            wasi,
+            wasi: wasi.build(),
             table,
             limiter: Limiter::new(limits),
-            context,
+            tap,
             meter,
             lines,
         }

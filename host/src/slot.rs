@@ -10,6 +10,7 @@ mod probation;
 mod quarantine;
 mod record;
 mod run;
+mod shadow;
 mod shelf;
 mod swap;
 
@@ -24,11 +25,13 @@ pub use hand::ByHand;
 pub use loader::{Loader, Settings};
 pub use outcome::{Answer, Refusal};
 pub use record::{Entry, Failure, LoadReport, Report, RevisionReport};
+pub use shadow::{Found, NoShadow, ShadowReport, ShadowSettings};
 
 use crate::config::ServiceConfig;
 use crate::imports::Scope;
 use crate::lane::Share;
 use crate::pool::Pool;
+use crate::recorder::Recorder;
 use crate::revision::{self, Artifact, LoadError, Revision};
 use crate::signature::Unsigned;
 use admission::Admission;
@@ -78,17 +81,23 @@ pub struct Slot {
     /// Held while the two pointers change.
     writer: Mutex<()>,
     shelf: Arc<Shelf>,
+    /// What gets copies of requests, if anything does.
+    shadow: ArcSwapOption<shadow::Shadow>,
+    /// Records calls, if that is configured.
+    recorder: Option<Arc<Recorder>>,
     /// The file in the folder is to be tried although it was tried before.
     look_again: AtomicBool,
 }
 
 impl Slot {
-    /// An empty slot that remembers its good revisions in `folder`.
+    /// An empty slot that remembers its good revisions in `folder`, and has its calls
+    /// recorded if there is a recorder.
     pub fn new(
         service: Arc<ServiceConfig>,
         scope: Arc<Scope>,
         loader: Arc<Loader>,
         folder: PathBuf,
+        recorder: Option<Recorder>,
     ) -> Slot {
         Slot {
             admission: Admission::new(service.limits.in_flight, service.limits.queue),
@@ -99,6 +108,8 @@ impl Slot {
             loading: tokio::sync::Mutex::new(()),
             writer: Mutex::default(),
             shelf: Arc::new(Shelf::open(folder)),
+            shadow: ArcSwapOption::empty(),
+            recorder: recorder.map(Arc::new),
             look_again: AtomicBool::new(false),
             lane: loader.engine().lane().share(service.limits.slow_calls),
             service,

@@ -36,7 +36,8 @@ impl Probe {
     }
 
     /// What every request does: `answers_`, `traps___`, `loops___`, `invalid_`,
-    /// `errors__`, or `writes__` or `reads___` (and traps then).
+    /// `errors__`, or `writes__` or `reads___` (and traps then). At `/account`, for
+    /// administrators only: `stumbles` (500), `falls___` (traps) or `differs_`.
     pub fn handle(mut self, conduct: &str) -> Self {
         self.set("handle=", conduct);
         self

@@ -116,7 +116,7 @@ impl From<slot::Entry> for Event {
     }
 }
 
-fn shown(at: SystemTime) -> String {
+pub(super) fn shown(at: SystemTime) -> String {
     respond::timestamp(at.into())
 }
 
@@ -164,7 +164,7 @@ async fn unpin(Shared(admin): Shared<Admin>, Path(service): Path<String>) -> Res
     outcome(slot, *address, Ok(()))
 }
 
-fn named<'a>(admin: &'a Admin, service: &str) -> Option<&'a (Arc<Slot>, SocketAddr)> {
+pub(super) fn named<'a>(admin: &'a Admin, service: &str) -> Option<&'a (Arc<Slot>, SocketAddr)> {
     admin
         .services
         .iter()

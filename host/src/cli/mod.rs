@@ -5,7 +5,9 @@ mod check;
 mod healthcheck;
 mod plugins;
 mod remote;
+mod replay;
 mod serve;
+mod shadow;
 mod sign;
 mod token;
 
@@ -51,6 +53,12 @@ enum Command {
     Keygen(sign::Keygen),
     /// Sign a plugin file for one service.
     Sign(sign::Sign),
+    /// Have a running host copy its requests to a candidate and compare the answers.
+    Shadow(shadow::Shadow),
+    /// Have the candidate of `shadow` serve.
+    Promote(shadow::Promote),
+    /// Run a recorded call again, with this or another revision of the component.
+    Replay(replay::Args),
     /// Ask a health endpoint; for containers without curl.
     Healthcheck(healthcheck::Args),
 }
@@ -74,6 +82,9 @@ impl Cli {
             Command::Unpin(args) => plugins::unpin(&args),
             Command::Keygen(args) => sign::keygen(&args),
             Command::Sign(args) => sign::sign(&args),
+            Command::Shadow(args) => shadow::shadow(&args),
+            Command::Promote(args) => shadow::promote(&args),
+            Command::Replay(args) => replay::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
         };
         outcome.unwrap_or_else(|error| {
@@ -139,6 +150,9 @@ mod tests {
             "unpin",
             "keygen",
             "sign",
+            "replay",
+            "shadow",
+            "promote",
             "LOCKGATE_CONFIG",
             "Examples",
         ] {

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Method, Request};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
@@ -39,6 +39,20 @@ impl Remote {
     /// # Errors
     /// There is no answer, or it is a refusal, whose words are the error's.
     pub(super) fn call(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+        self.send(method, path, &[], Bytes::new())
+    }
+
+    /// Sends one request; the answer if it was 200.
+    ///
+    /// # Errors
+    /// As [`Remote::call`].
+    pub(super) fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Bytes,
+    ) -> anyhow::Result<Value> {
         let config = match (self.admin, &self.token_file) {
             (Some(_), Some(_)) => None,
             _ => Some(Config::load()?),
@@ -58,7 +72,10 @@ impl Remote {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
         }
-        let request = request.body(Empty::new())?;
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request.body(Full::new(body))?;
         runtime.block_on(async {
             tokio::time::timeout(PATIENCE, exchange(admin, request))
                 .await
@@ -67,8 +84,8 @@ impl Remote {
     }
 }
 
-async fn exchange(admin: SocketAddr, request: Request<Empty<Bytes>>) -> anyhow::Result<Value> {
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+async fn exchange(admin: SocketAddr, request: Request<Full<Bytes>>) -> anyhow::Result<Value> {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let response = client
         .request(request)
         .await

@@ -192,6 +192,16 @@ pub(super) struct Service {
     pub(super) socket_paths: Option<Vec<String>>,
     pub(super) limits: Limits,
     pub(super) env: BTreeMap<String, String>,
+    pub(super) recording: Option<Recording>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recording {
+    pub(super) when: super::RecordWhen,
+    pub(super) share: Option<f64>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) keep: Option<usize>,
 }
 
 /// Replaces the default grants as a whole: what is not named is not granted.

@@ -62,6 +62,23 @@ pub(super) fn checked(key: &str, raw: file::Grants) -> Result<Grants, ConfigErro
     })
 }
 
+impl Grants {
+    /// Everything: for a component whose calls are answered by a recording, or else by a
+    /// host of which nothing is kept.
+    pub fn of_a_replay() -> Grants {
+        let all = || vec!["*".to_owned()];
+        Grants {
+            interfaces: INTERFACES.map(str::to_owned).into(),
+            verify: USAGES.map(str::to_owned).into(),
+            revoke: true,
+            redis_read: all(),
+            redis_write: all(),
+            sockets: SOCKET_RIGHTS.map(str::to_owned).into(),
+            ..Grants::default()
+        }
+    }
+}
+
 /// The grants of a service by default.
 pub(super) fn of(name: &str) -> Grants {
     let (interfaces, peers): (&[&str], &[&str]) = match name {

@@ -178,6 +178,31 @@ pub struct ServiceConfig {
     pub socket_paths: Vec<String>,
     /// The component's WASI environment: its settings.
     pub env: Vec<(String, String)>,
+    /// Which of its calls are recorded; none: no call.
+    pub recording: Option<Recording>,
+}
+
+/// Which calls of a service are recorded, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recording {
+    /// Which of the calls that were watched are kept.
+    pub when: RecordWhen,
+    /// How many of the calls are watched, 0 to 1. Each runs in an instance of its own.
+    pub share: f64,
+    /// File with the key that traces are encrypted with; none: secrets are replaced.
+    pub key_file: Option<PathBuf>,
+    /// Traces that are kept; the oldest go first.
+    pub keep: usize,
+}
+
+/// Which of the calls that were watched are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordWhen {
+    /// Those without an answer, or with one of 500 or more.
+    Failure,
+    /// All.
+    Always,
 }
 
 /// What one service's component may import. Least privilege by default.
@@ -209,7 +234,7 @@ pub struct Grants {
 }
 
 /// What one service's component may use up; going over ends the call, never the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Linear memory of an instance, bytes.
     pub memory: usize,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, Grants, Limits, ServiceConfig, file, grants};
+use super::{ConfigError, Grants, Limits, Recording, ServiceConfig, file, grants};
 
 /// The shipped services with their ports, in the order of the ports.
 pub const SERVICES: [(&str, u16); 5] = [
@@ -102,10 +102,21 @@ fn service(file: &file::File, name: &str) -> Result<ServiceConfig, ConfigError> 
             .iter()
             .map(|name| (*name).to_owned())
             .collect(),
+        recording: raw.recording.map(|raw| recording(&key, raw)).transpose()?,
         name: name.to_owned(),
         reported_name,
         port,
         env,
+    })
+}
+
+fn recording(key: &str, raw: file::Recording) -> Result<Recording, ConfigError> {
+    let key = |field: &str| format!("{key}.recording.{field}");
+    Ok(Recording {
+        when: raw.when,
+        share: between(&key("share"), raw.share, 1.0, 0.0, 1.0)?,
+        key_file: raw.key_file,
+        keep: at_least(&key("keep"), raw.keep, 100, 1)?,
     })
 }
 

@@ -15,14 +15,18 @@ mod peers;
 mod redis;
 mod revocations;
 mod sockets;
+mod tap;
 mod users;
 
 use wasmtime::component::{HasSelf, Linker};
 
+pub use tap::Tap;
+
 use crate::bindings::lockgate::plugin as wit;
 use crate::config::{Grants, ServiceConfig};
 use crate::state::State;
-use crate::store::{Budget, Budgeted};
+use crate::store::overlay::Overlay;
+use crate::store::{Budget, Budgeted, Store};
 
 /// Why a call into the guest was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,8 @@ pub struct Context {
     wrote: bool,
     denials: u32,
     budget: Budget,
+    /// What a shadow writes stays here.
+    overlay: Option<Overlay>,
 }
 
 /// Denied calls of one request that are logged one by one; all are counted.
@@ -77,7 +83,14 @@ impl Context {
             wrote: false,
             denials: 0,
             budget,
+            overlay: None,
         }
+    }
+
+    /// From now on what it writes to the shared store stays with this instance. Other
+    /// changes are the tape's to keep away.
+    fn write_nothing(&mut self) {
+        self.overlay = Some(Overlay::new(self.scope.state.shared_store()));
     }
 
     /// Resets the budgets for the next call into the guest.
@@ -134,7 +147,9 @@ impl Context {
 
     /// The shared store, within what this request may still spend on it.
     fn store(&self) -> Budgeted<'_> {
-        self.budget.guard(self.scope.state.store())
+        let store = self.scope.state.store();
+        let overlay = self.overlay.as_ref().map(|overlay| overlay as &dyn Store);
+        self.budget.guard(overlay.unwrap_or(store))
     }
 
     /// Notes a call that no grant covers.
@@ -170,13 +185,13 @@ pub struct HostCallLimit {
 pub fn add_to_linker<T: Send + 'static>(
     linker: &mut Linker<T>,
     grants: &Grants,
-    get: fn(&mut T) -> &mut Context,
+    get: fn(&mut T) -> &mut Tap,
 ) -> wasmtime::Result<()> {
     /// One line for each interface of `wit/` that has functions.
     macro_rules! link {
         ($($name:literal => $module:ident),* $(,)?) => {
             $(if grants.interfaces.contains($name) {
-                wit::$module::add_to_linker::<T, HasSelf<Context>>(linker, get)?;
+                wit::$module::add_to_linker::<T, HasSelf<Tap>>(linker, get)?;
             })*
         };
     }

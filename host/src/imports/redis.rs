@@ -68,7 +68,7 @@ impl Context {
         now: impl Future<Output = store::Result<T>>,
         change: impl FnOnce() -> Change,
     ) -> Result<T, Error> {
-        let keeps = self.grants().revoke;
+        let keeps = self.grants().revoke && self.overlay.is_none();
         let outcome = if keeps && self.state().defers() {
             Err(store::Error::Unavailable)
         } else {

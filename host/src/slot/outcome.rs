@@ -41,7 +41,9 @@ impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Refusal {
         match fault {
             Fault::Cpu | Fault::Wall | Fault::Kept => Refusal::TimedOut,
-            Fault::Trap(_) | Fault::Memory(_) | Fault::HostCalls(_) => Refusal::Trapped,
+            Fault::Trap(_) | Fault::Memory(_) | Fault::HostCalls(_) | Fault::OffTape => {
+                Refusal::Trapped
+            }
             Fault::BadAnswer(_) | Fault::BadActions(_) => Refusal::BadAnswer,
             Fault::NoSockets => Refusal::NoComponent,
             Fault::Crowded => BUSY,

@@ -14,7 +14,10 @@ use crate::bindings::lockgate::plugin::types::Request;
 use crate::bindings::socket_events::Action;
 use crate::config::Limits;
 use crate::instance::{Fault, Job, Output};
+use crate::recorder;
 use crate::sandbox::Meter;
+use crate::tape::Tape;
+use crate::trace::Outcome;
 
 /// Past its own deadline a call gets this long to notice; then the answer goes out
 /// and the call ends on the slow lane.
@@ -141,8 +144,18 @@ impl Slot {
         let meter = Arc::new(Meter::new(self.service.limits.cpu, wall));
         let (pool, call) = (loaded.pool.clone(), call.clone());
         let (on_lane, looked_at) = (meter.clone(), meter.clone());
+        let recorder = self.recorder.clone();
+        let shadow = self.shadow_of(&call.job);
+        let tape = recorder.as_ref().and_then(|recorder| recorder.tape());
+        let tape = tape.or_else(|| shadow.is_some().then(|| Arc::new(Tape::recording())));
+        let lane = self.lane.clone();
         let running = async move {
-            let mut instance = match pool.take(meter.clone()).await {
+            let taken = match &tape {
+                // On a tape from its first instruction: it can be played again only so.
+                Some(tape) => pool.start(meter.clone(), Some(tape.clone())).await,
+                None => pool.take(meter.clone()).await,
+            };
+            let mut instance = match taken {
                 Ok(instance) => instance,
                 Err(fault) => {
                     return Attempt::Failed {
@@ -155,7 +168,19 @@ impl Slot {
             let wrote = instance.wrote();
             // The place is free only now, even if nobody waits for the answer any more.
             let _place = &call.place;
+            if let (Some(tape), Some(outcome)) = (&tape, outcome(&result)) {
+                if let Some(recorder) = &recorder {
+                    recorder.ended(tape, &pool, &lane, &call.request_id, &call.job, &outcome);
+                }
+                if let Some(shadow) = shadow {
+                    shadow.follow(tape, &call.request_id, &call.job, outcome);
+                }
+            }
             match result {
+                Ok(output) if tape.is_some() => {
+                    pool.discard(instance);
+                    Attempt::Answered(output)
+                }
                 Ok(output) => {
                     pool.give_back(instance);
                     Attempt::Answered(output)
@@ -260,6 +285,15 @@ impl Drop for Trying {
         if let Some(loaded) = self.0.take() {
             loaded.quarantine.tried(None, Instant::now());
         }
+    }
+}
+
+/// What came of a request; none: it was a socket's event.
+fn outcome(result: &Result<Output, Fault>) -> Option<Outcome> {
+    match result {
+        Ok(Output::Response(response)) => Some(Outcome::of_answer(response)),
+        Ok(Output::Actions(_)) => None,
+        Err(fault) => Some(recorder::outcome_of(Err(fault))),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 pub(crate) mod away;
 pub mod embedded;
 pub mod file;
+pub mod overlay;
 pub mod redis;
 
 /// Why a command did nothing, or why it is not known whether it did.

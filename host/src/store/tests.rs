@@ -328,6 +328,29 @@ async fn the_embedded_store_conforms() {
     assert_eq!(store.get("longer").await, Ok(Some(b"x".to_vec())));
 }
 
+/// Times to live are not kept there: the call that it is for is over first.
+#[tokio::test]
+async fn an_overlay_conforms_and_leaves_what_is_below_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let below = embedded(folder.path()).await;
+    below.set("x", b"1", 60, Condition::Always).await.unwrap();
+    below.set_add("y", "a", 60).await.unwrap();
+    let overlay = super::overlay::Overlay::new(Arc::new(below.clone()));
+    values(&overlay).await;
+    conditions(&overlay).await;
+    sets(&overlay).await;
+    wrong_types(&overlay).await;
+    binary(&overlay).await;
+    one_winner(&overlay).await;
+    assert_eq!(overlay.take("x").await, Ok(Some(b"1".to_vec())));
+    assert_eq!(overlay.get("x").await, Ok(None));
+    assert_eq!(overlay.set_add("y", "b", 60).await, Ok(true));
+    assert_eq!(overlay.set_members("y").await.unwrap(), ["a", "b"]);
+    assert_eq!(below.get("x").await, Ok(Some(b"1".to_vec())));
+    assert_eq!(below.set_members("y").await.unwrap(), ["a"]);
+    assert_eq!(below.get("v").await, Ok(None));
+}
+
 #[tokio::test]
 async fn redis_conforms() {
     let server = Server::start();

@@ -3,6 +3,7 @@
 //! written against the bindings alone, so that no kindness of the SDK hides a
 //! fault of the host, and it must not be used for anything but tests.
 
+mod account;
 mod bindings;
 mod echo;
 mod lanes;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::bindings::exports::lockgate::plugin::handler::{Request, Response};
 use crate::bindings::lockgate::plugin::{counters, csrf, jwt, redis};
-use crate::{lanes, mark, remains, values};
+use crate::{account, lanes, mark, remains, values};
 
 /// Requests that this instance has answered.
 static ANSWERED: AtomicU32 = AtomicU32::new(0);
@@ -50,6 +50,7 @@ pub(crate) fn answer(request: &Request) -> Response {
         "/environment" => environment(),
         "/files" => files(),
         "/work" => lanes::work(number(request, "ms", 1)),
+        "/account" => account::account(request),
         "/who" => remains::who(count),
         "/plant" => remains::plant(request),
         "/scan" => remains::scan(request),
