@@ -27,6 +27,11 @@ impl Clock {
         }
     }
 
+    /// True if it stands until it is set.
+    pub fn is_fixed(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Unix seconds.
     pub fn now(&self) -> u64 {
         self.millis() / 1000

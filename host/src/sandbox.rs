@@ -60,9 +60,7 @@ impl HostData {
             .max_random_size(64 << 10)
             .stdout(Output(lines.clone()))
             .stderr(Output(lines.clone()));
-        if let Some(tape) = tape {
-            taped::connect(&mut wasi, tape);
-        }
+        taped::connect(&mut wasi, tap.context.clock(), tape);
         HostData {
             wasi: wasi.build(),
             table,

@@ -152,7 +152,14 @@ impl State {
     /// # Errors
     /// [`StateError`] if the data folder or the embedded store cannot be used.
     pub async fn open(config: Arc<Config>) -> Result<Arc<State>, StateError> {
-        let clock = Clock::system();
+        State::open_at(config, Clock::system()).await
+    }
+
+    /// As [`State::open`], by another clock.
+    ///
+    /// # Errors
+    /// As for [`State::open`].
+    pub async fn open_at(config: Arc<Config>, clock: Clock) -> Result<Arc<State>, StateError> {
         let path = config.fallback.path.clone();
         for folder in [Some(config.data_dir.as_path()), path.parent()]
             .into_iter()

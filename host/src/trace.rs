@@ -16,7 +16,7 @@ mod redact;
 mod seal;
 
 pub use compare::shown_difference;
-pub use redact::Redactor;
+pub use redact::{Redactor, token_like};
 pub use seal::{Key, KeyError};
 
 /// Of the form of the file.

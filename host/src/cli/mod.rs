@@ -9,6 +9,7 @@ mod replay;
 mod serve;
 mod shadow;
 mod sign;
+mod test;
 mod token;
 
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ enum Command {
     Shadow(shadow::Shadow),
     /// Have the candidate of `shadow` serve.
     Promote(shadow::Promote),
+    /// Run a plugin's own tests through the code of the host.
+    Test(test::Args),
     /// Run a recorded call again, with this or another revision of the component.
     Replay(replay::Args),
     /// Ask a health endpoint; for containers without curl.
@@ -84,6 +87,7 @@ impl Cli {
             Command::Sign(args) => sign::sign(&args),
             Command::Shadow(args) => shadow::shadow(&args),
             Command::Promote(args) => shadow::promote(&args),
+            Command::Test(args) => test::run(&args),
             Command::Replay(args) => replay::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
         };
@@ -151,6 +155,7 @@ mod tests {
             "keygen",
             "sign",
             "replay",
+            "test",
             "shadow",
             "promote",
             "LOCKGATE_CONFIG",

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use clap::ValueEnum as _;
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -97,6 +98,41 @@ impl Kind {
             Kind::Cookie | Kind::Service => 86_400,
             _ => 3600,
         }
+    }
+}
+
+/// What a test's token is to be.
+///
+/// # Errors
+/// There is no such kind.
+pub(super) fn made(token: &super::test::Token) -> anyhow::Result<Args> {
+    let kind = Kind::from_str(&token.kind, false);
+    Ok(Args {
+        kind: kind.map_err(|_| anyhow::anyhow!("there is no kind {:?}", token.kind))?,
+        user_id: token.user_id,
+        email: token
+            .email
+            .clone()
+            .unwrap_or_else(|| "ada@example.org".to_owned()),
+        role: if token.admin { Role::Admin } else { Role::User },
+        session_id: token.session_id.clone(),
+        expires_in: token.expires_in,
+    })
+}
+
+/// Signs claims with a key that nobody knows.
+pub(super) fn forged(claims: &Value) -> Option<String> {
+    let key = jsonwebtoken::EncodingKey::from_secret(&rand::random::<[u8; 32]>());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).ok()
+}
+
+impl Args {
+    /// The claims at a time in unix seconds.
+    ///
+    /// # Errors
+    /// The time is too far away.
+    pub(super) fn at(&self, now: u64) -> anyhow::Result<Value> {
+        Ok(claims(self, i64::try_from(now)?, random_hex))
     }
 }
 

@@ -23,6 +23,7 @@ use wasmtime::component::{HasSelf, Linker};
 pub use tap::Tap;
 
 use crate::bindings::lockgate::plugin as wit;
+use crate::clock::Clock;
 use crate::config::{Grants, ServiceConfig};
 use crate::state::State;
 use crate::store::overlay::Overlay;
@@ -107,6 +108,11 @@ impl Context {
     /// then not be run again.
     pub fn wrote(&self) -> bool {
         self.wrote
+    }
+
+    /// What the guest is to take for the time.
+    pub fn clock(&self) -> &Clock {
+        self.scope.state.clock()
     }
 
     /// Comes first in every host call: counts it, and traps when it is one too many.

@@ -1,4 +1,5 @@
-//! WASI's clocks and random numbers of an instance whose calls are on a tape.
+//! WASI's clocks and random numbers, where they are not the system's: on a tape, or by a
+//! clock that stands.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,22 +8,28 @@ use std::time::{Duration, Instant};
 use rand::TryRng;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
+use crate::clock::Clock;
 use crate::tape::{Tape, since_1970};
 
-/// Has WASI ask the tape before the system.
-pub(super) fn connect(wasi: &mut WasiCtxBuilder, tape: &Arc<Tape>) {
+/// Has WASI ask the tape, if there is one, before the host's clock and the system.
+pub(super) fn connect(wasi: &mut WasiCtxBuilder, clock: &Clock, tape: Option<&Arc<Tape>>) {
+    if tape.is_some() || clock.is_fixed() {
+        wasi.wall_clock(Wall(clock.clone(), tape.cloned()));
+    }
+    let Some(tape) = tape else {
+        return;
+    };
     let seed = tape.value("random.insecure-seed", (), || {
         let halves: (u64, u64) = rand::random();
         halves
     });
-    wasi.wall_clock(Wall(tape.clone()))
-        .monotonic_clock(Monotonic(tape.clone(), Instant::now()))
+    wasi.monotonic_clock(Monotonic(tape.clone(), Instant::now()))
         .secure_random(Random(tape.clone(), "random.secure"))
         .insecure_random(Random(tape.clone(), "random.insecure"))
         .insecure_random_seed(u128::from(seed.0) << 64 | u128::from(seed.1));
 }
 
-struct Wall(Arc<Tape>);
+struct Wall(Clock, Option<Arc<Tape>>);
 
 impl HostWallClock for Wall {
     fn resolution(&self) -> Duration {
@@ -30,8 +37,15 @@ impl HostWallClock for Wall {
     }
 
     fn now(&self) -> Duration {
-        let (seconds, nanos) = self.0.value("clock.wall", (), || {
-            let now = since_1970();
+        let host = || match self.0.is_fixed() {
+            true => Duration::from_millis(self.0.millis()),
+            false => since_1970(),
+        };
+        let Some(tape) = &self.1 else {
+            return host();
+        };
+        let (seconds, nanos): (u64, u32) = tape.value("clock.wall", (), || {
+            let now = host();
             (now.as_secs(), now.subsec_nanos())
         });
         Duration::new(seconds, nanos.min(999_999_999))

@@ -19,6 +19,7 @@ mod connect;
 mod health;
 mod history;
 mod link;
+pub mod scripts;
 
 pub use address::SetupError;
 pub use history::{Cursor, Held, Place};
@@ -27,6 +28,7 @@ pub use link::Link;
 use address::Address;
 use connect::{Connector, Live};
 use health::Health;
+use scripts::{COMPARE_AND_SET, INCREMENT, SET_ADD};
 
 /// The stream keeps about this many events.
 const STREAM_LENGTH: usize = 100_000;
@@ -34,14 +36,6 @@ const STREAM_LENGTH: usize = 100_000;
 const MISSED_PINGS: u32 = 3;
 /// Written to see whether the server takes writes again; it ends by itself, seconds.
 const TRIAL: (&str, u32) = ("lockgate:write-trial", 5);
-
-const COMPARE_AND_SET: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
-     redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) return 1 else return 0 end";
-const INCREMENT: &str = "local value = redis.call('INCRBY', KEYS[1], ARGV[1]) \
-     if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end \
-     return value";
-const SET_ADD: &str = "local added = redis.call('SADD', KEYS[1], ARGV[1]) \
-     redis.call('EXPIRE', KEYS[1], ARGV[2]) return added";
 
 /// Redis, reached lazily: nothing here waits for a server that is away.
 pub struct Redis {

@@ -16,7 +16,8 @@ mod names;
 mod texts;
 
 pub(super) use names::is_secret;
-use texts::{is_hex, pairs, token_like};
+pub use texts::token_like;
+use texts::{is_hex, pairs};
 
 /// A secret of fewer characters is replaced where it stands, but not looked for elsewhere.
 const DISTINCT: usize = 8;

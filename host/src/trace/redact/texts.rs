@@ -15,7 +15,7 @@ pub(super) fn is_hex(text: &str) -> bool {
 
 /// What looks like a JWT (RFC 7519 section 3): it begins as base64url of `{"`, and has
 /// dots.
-pub(super) fn token_like(text: &str) -> Vec<String> {
+pub fn token_like(text: &str) -> Vec<String> {
     let outside = |c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c));
     let runs = text
         .split(outside)
