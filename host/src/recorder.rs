@@ -184,7 +184,8 @@ async fn redacted(
     let environment = redactor.environment(&environment);
     let tape = Tape::in_order(redactor.calls(&trace.calls)).with_environment(environment.clone());
     let tape = Arc::new(tape);
-    let outcome = run(pool, lane, tape.clone(), &trace.request_id, request.clone()).await;
+    let id = format!("again-{}", trace.request_id);
+    let outcome = run(pool, lane, tape.clone(), &id, request.clone()).await;
     let made = tape.made();
     let names = |calls: &[crate::tape::Entry]| -> Vec<String> {
         calls.iter().map(|call| call.function.clone()).collect()
@@ -207,7 +208,7 @@ async fn redacted(
     Ok(changed)
 }
 
-/// Makes one call in an instance of its own, on a tape.
+/// Makes one call in an instance of its own, on a tape; its log lines carry the id.
 pub async fn run(
     pool: &Arc<Pool>,
     lane: &Share,

@@ -144,7 +144,7 @@ impl Slot {
         let meter = Arc::new(Meter::new(self.service.limits.cpu, wall));
         let (pool, call) = (loaded.pool.clone(), call.clone());
         let (on_lane, looked_at) = (meter.clone(), meter.clone());
-        let recorder = self.recorder.clone();
+        let recorder = self.recorder.clone().filter(|_| !call.job.needs_sockets());
         let shadow = self.shadow_of(&call.job);
         let tape = recorder.as_ref().and_then(|recorder| recorder.tape());
         let tape = tape.or_else(|| shadow.is_some().then(|| Arc::new(Tape::recording())));

@@ -219,7 +219,9 @@ impl Shadow {
         tokio::spawn(async move {
             let tape = Arc::new(Tape::shadowing(calls));
             let (method, path) = (request.method.clone(), request.path.clone());
-            let run = recorder::run(&self.pool, &self.lane, tape.clone(), &request_id, request);
+            // Its log lines must not be taken for those of what serves.
+            let id = format!("shadow-{request_id}");
+            let run = recorder::run(&self.pool, &self.lane, tape.clone(), &id, request);
             let what = difference(&users, &run.await, tape.alone());
             drop(place);
             let found = what.map(|what| Found {
