@@ -1,6 +1,7 @@
 //! A straight line from settings to a serving host and to its end: everything is
 //! built here once, in order, and the ports are bound only when it is there.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Token};
 use crate::caller::Judge;
-use crate::config::{Config, ServiceConfig};
+use crate::config::{Config, Contract, ServiceConfig};
 use crate::engine::Engine;
 use crate::http::Service;
 use crate::imports::Scope;
@@ -68,8 +69,7 @@ async fn run(mut config: Config) -> anyhow::Result<()> {
     // A port of 0 is chosen now, because peers and plugins are told the port.
     let reserved = reserve(&mut config)?;
     let config = Arc::new(config);
-    let limits = config.services.iter().map(|service| &service.limits);
-    let engine = Engine::new(limits, config.stack)?;
+    let engines = Engine::for_services(&config.services, config.stack)?;
     let public_key = public_key(&config)?;
     if public_key.is_some() {
         tracing::info!("plugin files must be signed");
@@ -79,13 +79,12 @@ async fn run(mut config: Config) -> anyhow::Result<()> {
         probation: config.probation,
         quarantine: config.quarantine,
     };
-    let loader = Arc::new(Loader::new(
-        engine,
-        open_cache(&config),
-        settings,
-        public_key,
-    ));
-    let slots = slots(&config, &state, &loader)?;
+    let cache = open_cache(&config);
+    let loader = |engine| Loader::new(engine, cache.clone(), settings, public_key.clone());
+    let loaders = engines
+        .into_iter()
+        .map(|(contract, engine)| (contract, Arc::new(loader(engine))));
+    let slots = slots(&config, &state, &loaders.collect())?;
     let stop = CancellationToken::new();
     let places = tokio::select! {
         places = watch::first_load(&config.plugins_dir, &slots) => places,
@@ -185,7 +184,7 @@ fn serve_all(
 fn slots(
     config: &Config,
     state: &Arc<State>,
-    loader: &Arc<Loader>,
+    loaders: &BTreeMap<Contract, Arc<Loader>>,
 ) -> anyhow::Result<Vec<Arc<Slot>>> {
     let traces = config.data_dir.join("traces");
     let slot = |service: &ServiceConfig| {
@@ -193,7 +192,8 @@ fn slots(
         let folder = config.data_dir.join("revisions").join(&service.name);
         let service = Arc::new(service.clone());
         let recorder = Recorder::open(&traces, &service)?;
-        let slot = Slot::new(service, scope, loader.clone(), folder, recorder);
+        let loader = loaders.get(&service.contract).context("no engine")?.clone();
+        let slot = Slot::new(service, scope, loader, folder, recorder);
         Ok(Arc::new(slot))
     };
     config.services.iter().map(slot).collect()

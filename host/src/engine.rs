@@ -1,12 +1,14 @@
-//! The wasmtime engine: how components are compiled, where their instances live and
-//! how they are interrupted. One for the process. It knows nothing of services.
+//! The wasmtime engines: how components are compiled, where their instances live and
+//! how they are interrupted. One for each contract that is served, so that what goes wrong
+//! in the one does not reach the other; ticker and slow lane are common.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmtime::component::Linker;
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::config::{Grants, Limits};
+use crate::config::{Contract, Grants, Limits, ServiceConfig};
 use crate::imports;
 use crate::lane::SlowLane;
 use crate::sandbox::{self, HostData, TICK};
@@ -28,17 +30,18 @@ pub enum EngineError {
     Thread(#[from] std::io::Error),
 }
 
-/// The engine, its ticker and its slow lane.
+/// An engine for components of one contract, and the slow lane.
 pub struct Engine {
     inner: wasmtime::Engine,
-    lane: SlowLane,
+    contract: Contract,
+    lane: Arc<SlowLane>,
     pooled: bool,
 }
 
 impl Engine {
-    /// Builds the engine with room for the instances that these limits allow. `stack`
-    /// is what a guest may use, bytes; Rust's own for wasm is 1 MiB of linear memory
-    /// besides.
+    /// An engine for plugins alone, with room for the instances that these limits allow.
+    /// `stack` is what a guest may use, bytes; Rust's own for wasm is 1 MiB of linear
+    /// memory besides.
     ///
     /// # Errors
     /// [`EngineError`] if wasmtime or the threads cannot be set up.
@@ -46,6 +49,55 @@ impl Engine {
         limits: impl Iterator<Item = &'a Limits>,
         stack: usize,
     ) -> Result<Arc<Engine>, EngineError> {
+        let engine = Engine::build(Contract::Plugin, limits, stack, Arc::new(SlowLane::new()?))?;
+        start_ticker(vec![engine.inner.weak()])?;
+        Ok(Arc::new(engine))
+    }
+
+    /// As [`Engine::new`], for the contract of one service.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn for_service(service: &ServiceConfig, stack: usize) -> Result<Arc<Engine>, EngineError> {
+        let lane = Arc::new(SlowLane::new()?);
+        let limits = std::iter::once(&service.limits);
+        let engine = Engine::build(service.contract, limits, stack, lane)?;
+        start_ticker(vec![engine.inner.weak()])?;
+        Ok(Arc::new(engine))
+    }
+
+    /// An engine for each contract that one of the services accepts.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn for_services(
+        services: &[ServiceConfig],
+        stack: usize,
+    ) -> Result<BTreeMap<Contract, Arc<Engine>>, EngineError> {
+        let lane = Arc::new(SlowLane::new()?);
+        let mut engines = BTreeMap::new();
+        for service in services {
+            let contract = service.contract;
+            if engines.contains_key(&contract) {
+                continue;
+            }
+            let those = services
+                .iter()
+                .filter(|service| service.contract == contract);
+            let limits = those.map(|service| &service.limits);
+            let engine = Engine::build(contract, limits, stack, lane.clone())?;
+            engines.insert(contract, Arc::new(engine));
+        }
+        start_ticker(engines.values().map(|engine| engine.inner.weak()).collect())?;
+        Ok(engines)
+    }
+
+    fn build<'a>(
+        contract: Contract,
+        limits: impl Iterator<Item = &'a Limits>,
+        stack: usize,
+        lane: Arc<SlowLane>,
+    ) -> Result<Engine, EngineError> {
         let (mut instances, mut memory, mut elements) = (SPARE, 1 << 20, 1000);
         for limits in limits {
             // The current revision and the one before may both be full.
@@ -54,7 +106,7 @@ impl Engine {
             elements = elements.max(limits.table_elements);
         }
         let mut config = base_config(stack);
-        config.allocation_strategy(pooling(instances, memory, elements));
+        config.allocation_strategy(pooling(contract, instances, memory, elements));
         let (inner, pooled) = match wasmtime::Engine::new(&config) {
             Ok(engine) => (engine, true),
             Err(error) => {
@@ -63,12 +115,12 @@ impl Engine {
                 (engine.map_err(EngineError::Engine)?, false)
             }
         };
-        start_ticker(&inner)?;
-        Ok(Arc::new(Engine {
+        Ok(Engine {
             inner,
-            lane: SlowLane::new()?,
+            contract,
+            lane,
             pooled,
-        }))
+        })
     }
 
     /// The engine itself.
@@ -86,14 +138,19 @@ impl Engine {
         self.pooled
     }
 
-    /// The imports that these grants allow, and no others.
+    /// The imports of the contract, and of a plugin's those that these grants allow.
     ///
     /// # Errors
     /// An interface was linked twice.
     pub fn linker(&self, grants: &Grants) -> wasmtime::Result<Linker<HostData>> {
         let mut linker = Linker::new(&self.inner);
         sandbox::add_to_linker(&mut linker)?;
-        imports::add_to_linker(&mut linker, grants, |data| &mut data.tap)?;
+        match self.contract {
+            Contract::Plugin => {
+                imports::add_to_linker(&mut linker, grants, |data| &mut data.tap)?;
+            }
+            Contract::WasiHttp => sandbox::add_http_to_linker(&mut linker)?,
+        }
         Ok(linker)
     }
 }
@@ -111,14 +168,20 @@ fn base_config(stack: usize) -> Config {
     config
 }
 
-fn pooling(instances: usize, memory: usize, elements: usize) -> InstanceAllocationStrategy {
+fn pooling(
+    contract: Contract,
+    instances: usize,
+    memory: usize,
+    elements: usize,
+) -> InstanceAllocationStrategy {
+    let cores = sandbox::core_instances(contract);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(count(instances))
-        // A component of the usual tools is the program, a shim, its fix-up and
-        // perhaps an adapter.
-        .total_core_instances(count(instances * 4))
-        .max_core_instances_per_component(16)
+        // Only counted. Most components are the program, a shim, its fix-up and perhaps
+        // an adapter.
+        .total_core_instances(count(instances * cores))
+        .max_core_instances_per_component(count(cores))
         .total_memories(count(instances))
         .max_memories_per_component(1)
         .max_memory_size(memory)
@@ -136,17 +199,41 @@ fn pooling(instances: usize, memory: usize, elements: usize) -> InstanceAllocati
     InstanceAllocationStrategy::Pooling(pool)
 }
 
-/// One thread advances the epoch until the engine is gone.
-fn start_ticker(engine: &wasmtime::Engine) -> std::io::Result<()> {
-    let engine = engine.weak();
+/// One thread advances the epoch of all engines until they are gone.
+fn start_ticker(mut engines: Vec<EngineWeak>) -> std::io::Result<()> {
+    let tick = |engine: &EngineWeak| engine.upgrade().map(|e| e.increment_epoch()).is_some();
     std::thread::Builder::new()
         .name("lockgate-epoch".to_owned())
         .spawn(move || {
-            while let Some(engine) = engine.upgrade() {
-                engine.increment_epoch();
-                drop(engine);
+            while !engines.is_empty() {
+                engines.retain(tick);
                 std::thread::sleep(TICK);
             }
         })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn each_contract_that_is_served_has_an_engine_of_its_own() {
+        let engines = |text: &str| {
+            let config = Config::from_parts(Some(text), |_| None).unwrap();
+            Engine::for_services(&config.services, config.stack).unwrap()
+        };
+        let names = |engines: &BTreeMap<Contract, Arc<Engine>>| -> Vec<Contract> {
+            engines.keys().copied().collect()
+        };
+        assert_eq!(names(&engines("")), [Contract::Plugin]);
+        let both = engines("[services.web]\nport = 1\ncontract = \"wasi-http\"");
+        assert_eq!(names(&both), [Contract::Plugin, Contract::WasiHttp]);
+        let [plugin, web] = [Contract::Plugin, Contract::WasiHttp].map(|of| &both[&of]);
+        assert!(!wasmtime::Engine::same(plugin.wasmtime(), web.wasmtime()));
+        assert!(Arc::ptr_eq(&plugin.lane, &web.lane));
+        let one = "service = \"web\"\n[services.web]\nport = 1\ncontract = \"wasi-http\"";
+        assert_eq!(names(&engines(one)), [Contract::WasiHttp]);
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasmtime::Store;
+use wasmtime_wasi_http::p2::bindings::Proxy;
 
 use crate::bindings::Plugin;
 use crate::bindings::lockgate::plugin::types::Request;
@@ -13,9 +14,10 @@ use crate::bindings::socket_events::{self, Action, Connection, Ending, SocketEve
 use crate::engine::Engine;
 use crate::imports::{Context, HostCallLimit, Purpose, Scope, Tap};
 use crate::response::{self, BadActions, BadResponse};
-use crate::revision::{Revision, one_line};
+use crate::revision::{Handler, Revision, one_line};
 use crate::sandbox::{self, HostData, Lines, Meter, Overrun};
 use crate::tape::{Difference, Tape};
+use crate::wasi_http::{self, Failure};
 
 /// Why a call gave no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,10 +109,16 @@ pub enum Output {
     Actions(Vec<Action>),
 }
 
+/// What answers a request, by the contract of the service.
+enum Guest {
+    Plugin(Plugin),
+    WasiHttp(Proxy),
+}
+
 /// One store and what runs in it. Serves one call at a time.
 pub struct Instance {
     store: Store<HostData>,
-    plugin: Plugin,
+    guest: Guest,
     sockets: Option<SocketEvents>,
     revision: Arc<Revision>,
     served: u32,
@@ -133,17 +141,20 @@ impl Instance {
         let mut store = new_store(engine, &revision, scope, meter, tape);
         let started = async {
             let instance = revision.pre().instantiate_async(&mut store).await?;
-            let plugin = revision.handler().load(&mut store, &instance)?;
+            let guest = match revision.handler() {
+                Handler::Plugin(found) => Guest::Plugin(found.load(&mut store, &instance)?),
+                Handler::WasiHttp(found) => Guest::WasiHttp(found.load(&mut store, &instance)?),
+            };
             let sockets = revision.sockets();
             let sockets = sockets.map(|events| events.load(&mut store, &instance));
-            wasmtime::Result::Ok((plugin, sockets.transpose()?))
+            wasmtime::Result::Ok((guest, sockets.transpose()?))
         };
         match started.await {
-            Ok((plugin, sockets)) => {
+            Ok((guest, sockets)) => {
                 revision.instances().increment(1.0);
                 Ok(Instance {
                     store,
-                    plugin,
+                    guest,
                     sockets,
                     revision,
                     served: 0,
@@ -164,22 +175,34 @@ impl Instance {
         job: &Job,
     ) -> Result<Output, Fault> {
         self.begin(Purpose::Request, request_id, meter);
-        let output = self.enter(job).await;
+        let output = self.enter(request_id, job).await;
         self.end();
         output
     }
 
-    async fn enter(&mut self, job: &Job) -> Result<Output, Fault> {
+    async fn enter(&mut self, request_id: &str, job: &Job) -> Result<Output, Fault> {
         let store = &mut self.store;
         let limits = &self.revision.service().limits;
         let events = self.sockets.as_ref().ok_or(Fault::NoSockets);
         let events = events.map(|events| events.lockgate_plugin_websocket());
         let done = match job {
             Job::Request(request) => {
-                let handler = self.plugin.lockgate_plugin_handler();
-                let answer = handler.call_handle(&mut *store, request).await;
-                let answer = answer.map_err(|error| fault(&error, store))?;
-                return Ok(Output::Response(response::convert(answer, limits)?));
+                let answer = match &self.guest {
+                    Guest::Plugin(plugin) => {
+                        let handler = plugin.lockgate_plugin_handler();
+                        let answer = handler.call_handle(&mut *store, request).await;
+                        let answer = answer.map_err(|error| fault(&error, store))?;
+                        response::convert(answer, limits)?
+                    }
+                    Guest::WasiHttp(guest) => {
+                        let answer = wasi_http::call(store, guest, request, request_id, limits);
+                        answer.await.map_err(|failure| match failure {
+                            Failure::Call(error) => fault(&error, store),
+                            Failure::Answer(bad) => bad.into(),
+                        })?
+                    }
+                };
+                return Ok(Output::Response(answer));
             }
             Job::Open(connection, request) => {
                 events?.call_open(&mut *store, connection, request).await
@@ -201,9 +224,14 @@ impl Instance {
         self.store.data().tap.context.wrote()
     }
 
-    /// True once it has served as many requests as one instance may.
+    /// True once it has served as many requests as one instance may, or holds what belongs
+    /// to a request that is over.
     pub fn is_worn(&self) -> bool {
-        self.served >= self.revision.service().limits.reuse
+        let holds = match self.guest {
+            Guest::Plugin(_) => false,
+            Guest::WasiHttp(_) => !self.store.data().holds_nothing(),
+        };
+        holds || self.served >= self.revision.service().limits.reuse
     }
 
     fn begin(&mut self, purpose: Purpose, request_id: &str, meter: Arc<Meter>) {
@@ -274,8 +302,7 @@ fn new_store(
     let data = HostData::new(
         Tap::new(Context::new(scope), tape.clone()),
         tape.as_ref(),
-        &service.name,
-        limits,
+        service,
         taped.unwrap_or(&service.env),
         meter,
     );

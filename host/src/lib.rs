@@ -17,6 +17,7 @@ pub mod slot;
 pub mod recorder;
 pub mod pool;
 pub mod instance;
+pub mod wasi_http;
 pub mod response;
 pub mod trace;
 pub mod revision;

@@ -48,6 +48,15 @@ pub enum BadResponse {
     /// Not a token, or with a line break; the name is not repeated here.
     #[error("header number {0} is not valid for HTTP")]
     Header(usize),
+    /// Of `wasi:http`: it has returned without one.
+    #[error("there is none")]
+    Missing,
+    /// Of `wasi:http`: an error in the place of a response.
+    #[error("it is the error {0}")]
+    Error(String),
+    /// Of `wasi:http`: the body was begun and not finished.
+    #[error("its body was not finished")]
+    Unfinished,
 }
 
 /// What is wrong with a guest's actions for a socket.
@@ -117,33 +126,10 @@ pub fn checked_actions(actions: Vec<Action>, limits: &Limits) -> Result<Vec<Acti
 /// # Errors
 /// [`BadResponse`]: the guest broke a rule.
 pub fn convert(guest: Response, limits: &Limits) -> Result<http::Response<Bytes>, BadResponse> {
-    let status = StatusCode::from_u16(guest.status)
-        .ok()
-        .filter(|_| (200..=599).contains(&guest.status));
-    let status = status.ok_or(BadResponse::Status(guest.status))?;
-    if guest.body.len() > limits.response_body {
-        return Err(BadResponse::Body(guest.body.len()));
-    }
-    if guest.headers.len() > limits.response_headers {
-        return Err(BadResponse::HeaderCount(guest.headers.len()));
-    }
-    let bytes: usize = guest
-        .headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    if bytes > HEADER_BYTES {
-        return Err(BadResponse::HeaderBytes);
-    }
-    // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5: these have no content.
-    let empty = matches!(guest.status, 204 | 205 | 304);
-    let body = if empty {
-        Bytes::new()
-    } else {
-        Bytes::from(guest.body)
-    };
-    let mut response = http::Response::new(body);
-    *response.status_mut() = status;
+    let sizes = guest.headers.iter();
+    let sizes = sizes.map(|(name, value)| name.len() + value.len());
+    let status = check(guest.status, sizes, guest.body.len(), limits)?;
+    let mut response = with_body(status, Bytes::from(guest.body));
     for (index, (name, value)) in guest.headers.iter().enumerate() {
         let name =
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| BadResponse::Header(index))?;
@@ -153,6 +139,59 @@ pub fn convert(guest: Response, limits: &Limits) -> Result<http::Response<Bytes>
         }
     }
     Ok(response)
+}
+
+/// Checks a response of `wasi:http`, whose headers are of the right form already, and
+/// whose body was collected.
+///
+/// # Errors
+/// [`BadResponse`]: the guest broke a rule.
+pub fn checked(
+    head: http::response::Parts,
+    body: Bytes,
+    limits: &Limits,
+) -> Result<http::Response<Bytes>, BadResponse> {
+    let sizes = head.headers.iter();
+    let sizes = sizes.map(|(name, value)| name.as_str().len() + value.len());
+    let status = check(head.status.as_u16(), sizes, body.len(), limits)?;
+    let mut response = with_body(status, body);
+    *response.headers_mut() = head.headers;
+    for name in HOP_BY_HOP {
+        response.headers_mut().remove(name);
+    }
+    Ok(response)
+}
+
+/// What holds for every response. `headers` are their sizes, bytes.
+fn check(
+    status: u16,
+    headers: impl Iterator<Item = usize>,
+    body: usize,
+    limits: &Limits,
+) -> Result<StatusCode, BadResponse> {
+    let code = StatusCode::from_u16(status)
+        .ok()
+        .filter(|_| (200..=599).contains(&status));
+    let code = code.ok_or(BadResponse::Status(status))?;
+    if body > limits.response_body {
+        return Err(BadResponse::Body(body));
+    }
+    let (count, bytes) = headers.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+    if count > limits.response_headers {
+        return Err(BadResponse::HeaderCount(count));
+    }
+    if bytes > HEADER_BYTES {
+        return Err(BadResponse::HeaderBytes);
+    }
+    Ok(code)
+}
+
+fn with_body(status: StatusCode, body: Bytes) -> http::Response<Bytes> {
+    // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5: these have no content.
+    let empty = matches!(status.as_u16(), 204 | 205 | 304);
+    let mut response = http::Response::new(if empty { Bytes::new() } else { body });
+    *response.status_mut() = status;
+    response
 }
 
 /// Takes the body away and leaves the length that it would have, for HEAD (RFC 9110

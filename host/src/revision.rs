@@ -3,6 +3,7 @@
 //! It runs no guest code and knows nothing of files or HTTP.
 
 mod cache;
+mod exports;
 mod imports;
 
 use std::collections::BTreeSet;
@@ -11,14 +12,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use wasmtime::component::types::{Component as ComponentType, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 pub use cache::Cache;
+pub use exports::{Handler, contract};
 pub use imports::ImportChange;
 
-use crate::bindings::PluginIndices;
-use crate::bindings::lockgate::plugin::types::{Request, Response};
 use crate::bindings::socket_events::SocketEventsIndices;
 use crate::config::ServiceConfig;
 use crate::engine::Engine;
@@ -27,10 +26,6 @@ use crate::signature::Unsigned;
 
 /// Largest component file, bytes.
 pub const MAX_SIZE: usize = 64 << 20;
-
-const HANDLER: &str = "lockgate:plugin/handler@0.1.0";
-const SELF_TEST: &str = "lockgate:plugin/self-test@0.1.0";
-const WEBSOCKET: &str = "lockgate:plugin/websocket@0.1.0";
 
 /// What was dropped in: a component's file and, where drops must be signed, the
 /// signature file beside it.
@@ -77,12 +72,26 @@ pub enum LoadError {
         hint: String,
     },
     /// The export is there, with another type.
-    #[error("the component exports `{export}` with another type than wit/ says: {problem}")]
+    #[error("the component exports `{export}` with another type than it should have: {problem}")]
     WrongExport {
         /// The export.
         export: String,
         /// The difference.
         problem: String,
+    },
+    /// It is of a contract that its service does not accept.
+    #[error(
+        "the component exports `{export}`, and service {service} takes components of the contract \"{accepted}\": set services.{service}.contract = \"{of}\" to have it served"
+    )]
+    WrongContract {
+        /// What it exports.
+        export: String,
+        /// The contract that this belongs to.
+        of: &'static str,
+        /// The service.
+        service: String,
+        /// The contract that the service accepts.
+        accepted: &'static str,
     },
     /// It imports a host interface that its service was not granted.
     #[error(
@@ -140,7 +149,7 @@ pub struct Revision {
     loaded_at: SystemTime,
     imports: BTreeSet<String>,
     pre: InstancePre<HostData>,
-    handler: PluginIndices,
+    handler: Handler,
     sockets: Option<SocketEventsIndices>,
     self_test: Option<ComponentExportIndex>,
 }
@@ -159,25 +168,22 @@ impl Revision {
         running: Option<&Revision>,
     ) -> Result<Revision, LoadError> {
         look(bytes)?;
+        exports::check_contract(bytes, &service)?;
         let digest = digest(bytes);
         let component = compile(engine, bytes, &service.name, &digest, cache)?;
         let types = component.component_type();
         let imports = imports::names(engine.wasmtime(), &types);
         imports::check(&imports, &service, running)?;
-        check_exports(engine.wasmtime(), &types)?;
+        exports::check(engine.wasmtime(), &types, service.contract)?;
         let linker = engine.linker(&service.grants);
         let linker = linker.map_err(|error| LoadError::WrongImport(words(&error)))?;
         let pre = linker.instantiate_pre(&component);
         let pre = pre.map_err(|error| LoadError::WrongImport(words(&error)))?;
-        let handler = PluginIndices::new(&pre).map_err(|error| wrong_type(HANDLER, &error))?;
-        let sockets = types
-            .get_export(engine.wasmtime(), WEBSOCKET)
-            .map(|_| SocketEventsIndices::new(&pre))
-            .transpose()
-            .map_err(|error| wrong_type(WEBSOCKET, &error))?;
-        let self_test = component
-            .get_export_index(None, SELF_TEST)
-            .and_then(|instance| component.get_export_index(Some(&instance), "run"));
+        let linked = linker.substituted_component_type(&component);
+        let linked = linked.map_err(|error| LoadError::WrongImport(words(&error)))?;
+        let handler = Handler::find(service.contract, engine.wasmtime(), &linked, &pre)?;
+        let sockets = exports::sockets(engine.wasmtime(), &types, &pre)?;
+        let self_test = exports::self_test(&component);
         let name = service.name.clone();
         let instances = metrics::gauge!("lockgate_instances", "service" => name.clone());
         metrics::gauge!("lockgate_revisions_alive", "service" => name).increment(1.0);
@@ -236,7 +242,7 @@ impl Revision {
     }
 
     /// Where its handler is.
-    pub fn handler(&self) -> &PluginIndices {
+    pub fn handler(&self) -> &Handler {
         &self.handler
     }
 
@@ -321,54 +327,6 @@ fn compile(
     Ok(component)
 }
 
-fn check_exports(engine: &wasmtime::Engine, types: &ComponentType) -> Result<(), LoadError> {
-    let missing = |hint: String| LoadError::MissingExport {
-        export: HANDLER.to_owned(),
-        hint,
-    };
-    let Some(found) = types.get_export(engine, HANDLER) else {
-        return Err(missing(hint(types.exports(engine).map(|(name, _)| name))));
-    };
-    let ComponentItem::ComponentInstance(handler) = found.ty else {
-        return Err(missing(
-            ": it exports the name as something else".to_owned(),
-        ));
-    };
-    match handler.get_export(engine, "handle").map(|item| item.ty) {
-        Some(ComponentItem::ComponentFunc(handle)) => handle
-            .typecheck::<(&Request,), (Response,)>(&types.instance_type())
-            .map_err(|error| wrong_type(&format!("{HANDLER}#handle"), &error))?,
-        _ => return Err(missing(" with a function `handle`".to_owned())),
-    }
-    if let Some(ComponentItem::ComponentInstance(test)) =
-        types.get_export(engine, SELF_TEST).map(|item| item.ty)
-        && let Some(ComponentItem::ComponentFunc(run)) =
-            test.get_export(engine, "run").map(|item| item.ty)
-    {
-        run.typecheck::<(), (Vec<String>,)>(&types.instance_type())
-            .map_err(|error| wrong_type(&format!("{SELF_TEST}#run"), &error))?;
-    }
-    Ok(())
-}
-
-fn wrong_type(export: &str, error: &wasmtime::Error) -> LoadError {
-    LoadError::WrongExport {
-        export: export.to_owned(),
-        problem: words(error),
-    }
-}
-
-/// What it exports instead, to spot a wrong version or a wrong world.
-fn hint<'a>(exports: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = exports.take(5).collect();
-    let plain = |name: &&&str| name.starts_with("lockgate:plugin/handler");
-    match names.iter().find(plain) {
-        Some(other) => format!(": it exports `{other}`, another version"),
-        None if names.is_empty() => ": it exports nothing".to_owned(),
-        None => format!(": it exports only `{}`", names.join("`, `")),
-    }
-}
-
 /// An error and its causes on one line, cut to a readable length.
 fn words(error: &wasmtime::Error) -> String {
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
@@ -405,18 +363,5 @@ mod tests {
             assert_eq!(look(bytes), Err(expected));
         }
         assert_eq!(look(b"\0asm\x0d\0\x01\0"), Ok(()));
-    }
-
-    #[test]
-    fn a_wrong_version_is_named() {
-        assert_eq!(
-            hint(["lockgate:plugin/handler@0.2.0"].into_iter()),
-            ": it exports `lockgate:plugin/handler@0.2.0`, another version"
-        );
-        assert_eq!(
-            hint(["wasi:cli/run@0.2.6"].into_iter()),
-            ": it exports only `wasi:cli/run@0.2.6`"
-        );
-        assert_eq!(hint(std::iter::empty()), ": it exports nothing");
     }
 }

@@ -9,16 +9,19 @@ use std::time::{Duration, Instant};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 use wasmtime_wasi_io::poll::DynPollable;
 
-use crate::config::Limits;
+use crate::config::{Contract, ServiceConfig};
 use crate::imports::Tap;
 use crate::tape::Tape;
 
+mod http;
 mod output;
 mod taped;
 
+pub use http::add_http_to_linker;
 pub use output::Lines;
 use output::Output;
 
@@ -31,6 +34,8 @@ const RESOURCES: usize = 1024;
 /// The data of a store.
 pub struct HostData {
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: http::Hooks,
     table: ResourceTable,
     /// Memory and tables.
     pub limiter: Limiter,
@@ -47,12 +52,11 @@ impl HostData {
     pub fn new(
         tap: Tap,
         tape: Option<&Arc<Tape>>,
-        service: &str,
-        limits: &Limits,
+        service: &ServiceConfig,
         env: &[(String, String)],
         meter: Arc<Meter>,
     ) -> HostData {
-        let lines = Arc::new(Mutex::new(Lines::new(service)));
+        let lines = Arc::new(Mutex::new(Lines::new(&service.name)));
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         let mut wasi = WasiCtx::builder();
@@ -63,12 +67,19 @@ impl HostData {
         taped::connect(&mut wasi, tap.context.clock(), tape);
         HostData {
             wasi: wasi.build(),
+            http: http::context(),
+            hooks: http::Hooks,
             table,
-            limiter: Limiter::new(limits),
+            limiter: Limiter::new(service),
             tap,
             meter,
             lines,
         }
+    }
+
+    /// True if the guest holds nothing of the host's, so that the next call finds it so.
+    pub fn holds_nothing(&self) -> bool {
+        self.table.is_empty()
     }
 
     fn patience(&mut self) -> Patience<'_> {
@@ -212,19 +223,29 @@ pub fn on_tick(store: StoreContextMut<'_, HostData>) -> wasmtime::Result<UpdateD
     Ok(store.data().meter.tick()?)
 }
 
+/// Core modules of one component. A Python program comes as many libraries.
+pub fn core_instances(contract: Contract) -> usize {
+    match contract {
+        Contract::Plugin => 16,
+        Contract::WasiHttp => 64,
+    }
+}
+
 /// Keeps an instance within its memory and table limits.
 #[derive(Debug)]
 pub struct Limiter {
     memory: usize,
     table_elements: usize,
+    instances: usize,
     refused: bool,
 }
 
 impl Limiter {
-    fn new(limits: &Limits) -> Limiter {
+    fn new(service: &ServiceConfig) -> Limiter {
         Limiter {
-            memory: limits.memory,
-            table_elements: limits.table_elements,
+            memory: service.limits.memory,
+            table_elements: service.limits.table_elements,
+            instances: core_instances(service.contract),
             refused: false,
         }
     }
@@ -264,7 +285,7 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        16
+        self.instances
     }
 
     fn tables(&self) -> usize {

@@ -95,6 +95,7 @@ impl Signature {
 }
 
 /// Checks signatures.
+#[derive(Clone)]
 pub struct PublicKey(ParsedPublicKey);
 
 impl std::fmt::Debug for PublicKey {

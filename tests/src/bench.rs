@@ -3,6 +3,7 @@
 //! measures and prints; its claims are about right answers and never about time.
 
 mod answers;
+mod contracts;
 mod curve;
 mod driver;
 mod figures;
@@ -54,16 +55,19 @@ pub enum Part {
     Growth,
     /// Starts, swaps, sizes and memory of Lockgate.
     Start,
+    /// The same small answer by each contract.
+    Contracts,
 }
 
 impl Part {
     /// All of them, in their order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Answers,
         Self::Throughput,
         Self::Curve,
         Self::Growth,
         Self::Start,
+        Self::Contracts,
     ];
 
     /// The part of a name.
@@ -79,6 +83,7 @@ impl Part {
             Self::Curve => "curve",
             Self::Growth => "growth",
             Self::Start => "start",
+            Self::Contracts => "contracts",
         }
     }
 
@@ -89,6 +94,7 @@ impl Part {
             Self::Curve => curve::run(settings, report).await,
             Self::Growth => growth::run(settings, report).await,
             Self::Start => start::run(settings, report).await,
+            Self::Contracts => contracts::run(settings, report).await,
         }
     }
 }

@@ -94,6 +94,13 @@ pub async fn echo_host(most: usize) -> Host {
     host.start().await
 }
 
+/// The `wasi:http` component of the tests, with another version of at most eight digits.
+pub fn wasi_http(version: u32) -> Vec<u8> {
+    let built = std::fs::read(place::wasi_http_guest()).expect("read the wasi:http component");
+    let version = format!("wasi-http-mark;version={version:08}");
+    patched(&built, "wasi-http-mark;version=00000001", &version)
+}
+
 /// What the probe answers for a version.
 pub fn version_text(version: u32) -> String {
     format!("{version:08}")

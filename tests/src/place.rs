@@ -66,6 +66,17 @@ pub fn probe() -> PathBuf {
     path
 }
 
+/// The `wasi:http` component of the tests, which lies beside the hostile guest.
+pub fn wasi_http_guest() -> PathBuf {
+    let path = probe().with_file_name("wasi_http_guest.wasm");
+    assert!(
+        path.is_file(),
+        "no wasi:http component at {}: run `scripts/build-plugins`",
+        path.display()
+    );
+    path
+}
+
 /// The runner of the Autobahn test suite: `LOCKGATE_TEST_KOSOKU`, else what
 /// `scripts/test` has installed.
 pub fn kosoku() -> PathBuf {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use crate::app;
-use crate::config::{Config, ServiceConfig};
+use crate::config::{Config, Contract, ServiceConfig};
 use crate::engine::Engine;
 use crate::revision::{self, LoadError, Revision};
 
@@ -39,9 +39,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let shown = args.file.display();
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {shown}"))?;
     let signed = check_signature(&config, &service, &args.file, &bytes)?;
-    let engine = Engine::new(std::iter::once(&service.limits), config.stack)?;
+    let engine = Engine::for_service(&service, config.stack)?;
     let load = || Revision::load(&engine, Arc::clone(&service), &bytes, None, None);
     Ok(match signed.and_then(|()| load()) {
+        Ok(revision) if service.contract == Contract::WasiHttp => {
+            println!(
+                "{shown} would serve as {}: {} bytes, digest {}; it is a component of wasi:http.",
+                service.name,
+                revision.size(),
+                revision.short_digest(),
+            );
+            ExitCode::SUCCESS
+        }
         Ok(revision) => {
             let sockets = revision.sockets().is_some();
             println!(

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
-use crate::config::{Config, Grants, ServiceConfig};
+use crate::config::{Config, Contract, Grants, ServiceConfig};
 use crate::engine::Engine;
 use crate::imports::Scope;
 use crate::pool::Pool;
 use crate::recorder;
-use crate::revision::Revision;
+use crate::revision::{self, Revision};
 use crate::state::State;
 use crate::tape::Tape;
 use crate::trace::{MAX_SIZE, Outcome, Trace};
@@ -116,10 +116,13 @@ async fn again(
     let mut config = Config::from_parts(None, |_| None)?;
     config.data_dir = folder.path().to_owned();
     config.fallback.path = folder.path().join("embedded.redb");
-    let service = Arc::new(service(trace));
+    let service = Arc::new(service(
+        trace,
+        revision::contract(component).unwrap_or_default(),
+    ));
     config.services = vec![service.as_ref().clone()];
     config.peers = Vec::new();
-    let engine = Engine::new(std::iter::once(&service.limits), config.stack)?;
+    let engine = Engine::for_service(&service, config.stack)?;
     let state = State::open(Arc::new(config)).await?;
     let revision = Revision::load(&engine, service.clone(), component, None, None)?;
     let digest = revision.digest().to_owned();
@@ -132,13 +135,14 @@ async fn again(
 }
 
 /// The service as it was, without an instance ahead.
-fn service(trace: &Trace) -> ServiceConfig {
+fn service(trace: &Trace, contract: Contract) -> ServiceConfig {
     let mut limits = trace.limits.clone();
     limits.warm = 0;
     ServiceConfig {
         name: trace.service.clone(),
         reported_name: trace.service.clone(),
         port: 0,
+        contract,
         grants: Grants::of_a_replay(),
         limits,
         dependencies: Vec::new(),

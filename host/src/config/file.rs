@@ -188,6 +188,7 @@ pub(super) struct Sockets {
 pub(super) struct Service {
     pub(super) port: Option<u16>,
     pub(super) url: Option<String>,
+    pub(super) contract: super::Contract,
     pub(super) grants: Option<Grants>,
     pub(super) socket_paths: Option<Vec<String>>,
     pub(super) limits: Limits,

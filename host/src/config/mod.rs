@@ -2,12 +2,16 @@
 //! default lives here. It reads no secret: it only names the files they are in.
 //! The rest of the host never looks at the environment itself.
 
+mod contract;
 mod defaults;
 mod environment;
 mod file;
 mod grants;
+mod recording;
 mod services;
 
+pub use contract::Contract;
+pub use recording::{RecordWhen, Recording};
 pub use services::SERVICES;
 
 use std::collections::BTreeSet;
@@ -166,6 +170,8 @@ pub struct ServiceConfig {
     pub reported_name: String,
     /// Port on [`Config::bind`]; 0 takes a free one.
     pub port: u16,
+    /// The one contract that its component must be of.
+    pub contract: Contract,
     /// What its component may import, and how far.
     pub grants: Grants,
     /// What its component may use up.
@@ -180,29 +186,6 @@ pub struct ServiceConfig {
     pub env: Vec<(String, String)>,
     /// Which of its calls are recorded; none: no call.
     pub recording: Option<Recording>,
-}
-
-/// Which calls of a service are recorded, and how.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Recording {
-    /// Which of the calls that were watched are kept.
-    pub when: RecordWhen,
-    /// How many of the calls are watched, 0 to 1. Each runs in an instance of its own.
-    pub share: f64,
-    /// File with the key that traces are encrypted with; none: secrets are replaced.
-    pub key_file: Option<PathBuf>,
-    /// Traces that are kept; the oldest go first.
-    pub keep: usize,
-}
-
-/// Which of the calls that were watched are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecordWhen {
-    /// Those without an answer, or with one of 500 or more.
-    Failure,
-    /// All.
-    Always,
 }
 
 /// What one service's component may import. Least privilege by default.

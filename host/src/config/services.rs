@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, Grants, Limits, Recording, ServiceConfig, file, grants};
+use super::{ConfigError, Contract, Grants, Limits, Recording, ServiceConfig, file, grants};
 
 /// The shipped services with their ports, in the order of the ports.
 pub const SERVICES: [(&str, u16); 5] = [
@@ -82,9 +82,14 @@ fn service(file: &file::File, name: &str) -> Result<ServiceConfig, ConfigError> 
         .service
         .clone()
         .unwrap_or_else(|| format!("{name}-service"));
-    let grants = raw
-        .grants
-        .map_or_else(|| Ok(grants::of(name)), |raw| grants::checked(&key, raw))?;
+    if raw.contract == Contract::WasiHttp {
+        only_wasi(&key, &raw)?;
+    }
+    let grants = match (raw.grants, raw.contract) {
+        (Some(raw), _) => grants::checked(&key, raw)?,
+        (None, Contract::Plugin) => grants::of(name),
+        (None, Contract::WasiHttp) => Grants::default(),
+    };
     let mut env = guest_environment(file, name, port, &reported_name);
     if grants.reissue {
         let seconds = grants.access_life.as_secs().to_string();
@@ -97,7 +102,7 @@ fn service(file: &file::File, name: &str) -> Result<ServiceConfig, ConfigError> 
     Ok(ServiceConfig {
         socket_paths: socket_paths(&key, name, raw.socket_paths, &grants)?,
         grants,
-        limits: limits(&key, name, &raw.limits)?,
+        limits: limits(&key, name, &raw.limits, raw.contract)?,
         dependencies: dependencies(name)
             .iter()
             .map(|name| (*name).to_owned())
@@ -106,8 +111,26 @@ fn service(file: &file::File, name: &str) -> Result<ServiceConfig, ConfigError> 
         name: name.to_owned(),
         reported_name,
         port,
+        contract: raw.contract,
         env,
     })
+}
+
+/// A component of `wasi:http` gets nothing of the host, and settings that say otherwise
+/// would do nothing without a word.
+fn only_wasi(key: &str, raw: &file::Service) -> Result<(), ConfigError> {
+    let given = [
+        ("grants", raw.grants.is_some()),
+        ("socket_paths", raw.socket_paths.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(ConfigError::value(
+            format!("{key}.{name}"),
+            "is for the contract \"plugin\": a component of \"wasi-http\" gets no functions of \
+             this host and serves no sockets",
+        )),
+        None => Ok(()),
+    }
 }
 
 fn recording(key: &str, raw: file::Recording) -> Result<Recording, ConfigError> {
@@ -240,7 +263,12 @@ fn guest_environment(
     env
 }
 
-fn limits(key: &str, name: &str, raw: &file::Limits) -> Result<Limits, ConfigError> {
+fn limits(
+    key: &str,
+    name: &str,
+    raw: &file::Limits,
+    contract: Contract,
+) -> Result<Limits, ConfigError> {
     let key = |field: &str| format!("{key}.limits.{field}");
     // Validation may never take more than 2 s, a second run included.
     let quick = matches!(name, "jwt-token-adapter" | "session-validation-normalizer");
@@ -250,6 +278,11 @@ fn limits(key: &str, name: &str, raw: &file::Limits) -> Result<Limits, ConfigErr
         1024
     } else {
         256
+    };
+    // Hosts of wasi:http start an instance for each request, and components rest on it.
+    let reuse = match contract {
+        Contract::Plugin => 128,
+        Contract::WasiHttp => 1,
     };
     let wall = Duration::from_millis(at_least(&key("wall_ms"), raw.wall_ms, wall, 1)?);
     if wall > WALL_MAX {
@@ -273,7 +306,7 @@ fn limits(key: &str, name: &str, raw: &file::Limits) -> Result<Limits, ConfigErr
         slow_calls: at_least(&key("slow_calls"), raw.slow_calls, 4, 1)?,
         in_flight: at_least(&key("in_flight"), raw.in_flight, 64, 1)?,
         queue: raw.queue.unwrap_or(queue),
-        reuse: at_least(&key("reuse"), raw.reuse, 128, 1)?,
+        reuse: at_least(&key("reuse"), raw.reuse, reuse, 1)?,
         warm: raw.warm.unwrap_or(2),
     })
 }

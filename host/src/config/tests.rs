@@ -234,6 +234,38 @@ fn sockets_are_served_where_the_file_says() {
 }
 
 #[test]
+fn a_service_accepts_one_contract() {
+    let config = load("[services.web]\nport = 1\ncontract = \"wasi-http\"", &[]).unwrap();
+    let web = config.service("web").unwrap();
+    assert_eq!((web.contract, web.limits.reuse), (Contract::WasiHttp, 1));
+    assert_eq!(web.grants, Grants::default());
+    let shipped = config.service("jwt-token-adapter").unwrap();
+    assert_eq!(shipped.contract, Contract::Plugin);
+    // A shipped service loses what its plugin is granted.
+    let text = "[services.websocket-auth-gateway]\ncontract = \"wasi-http\"\nlimits.reuse = 7";
+    let config = load(text, &[]).unwrap();
+    let gateway = config.service("websocket-auth-gateway").unwrap();
+    assert_eq!(gateway.grants, Grants::default());
+    assert!(gateway.socket_paths.is_empty());
+    assert_eq!(gateway.limits.reuse, 7);
+    for (lines, expected) in [
+        ("contract = \"http\"", "expected `plugin` or `wasi-http`"),
+        (
+            "contract = \"wasi-http\"\ngrants.interfaces = [\"jwt\"]",
+            "services.web.grants: is for the contract",
+        ),
+        (
+            "contract = \"wasi-http\"\nsocket_paths = [\"/ws\"]",
+            "services.web.socket_paths: is for the contract",
+        ),
+    ] {
+        let text = format!("[services.web]\nport = 1\n{lines}");
+        let error = load(&text, &[]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn paths_of_sockets_that_cannot_be_are_refused() {
     let with = |paths: &str, rights: &str| {
         let text = format!(

@@ -159,7 +159,7 @@ impl Context {
     }
 
     /// Notes a call that no grant covers.
-    fn denied(&mut self, what: &str) {
+    pub fn denied(&mut self, what: &str) {
         metrics::counter!("lockgate_denied_total", "service" => self.service().name.clone())
             .increment(1);
         self.denials = self.denials.saturating_add(1);

@@ -7,7 +7,7 @@ use std::fmt;
 use wasmtime::component::types::Component as ComponentType;
 
 use super::{LoadError, Revision};
-use crate::config::{Grants, ServiceConfig};
+use crate::config::{Contract, Grants, ServiceConfig};
 
 /// How a version begins that fits wit/: before 1.0 the second number tells.
 const VERSION: &str = "0.1.";
@@ -78,7 +78,10 @@ pub(super) fn check(
 ) -> Result<(), LoadError> {
     let change = || ImportChange::new(names, running);
     let mut names = names.iter();
-    names.try_for_each(|name| check_one(name, &service.name, &service.grants, change))
+    names.try_for_each(|name| match service.contract {
+        Contract::Plugin => check_one(name, &service.name, &service.grants, change),
+        Contract::WasiHttp => check_wasi(name, change),
+    })
 }
 
 fn check_one(
@@ -129,6 +132,33 @@ fn check_one(
     }
 }
 
+/// Of the contract `wasi-http`: the same part of WASI, and its HTTP.
+fn check_wasi(name: &str, change: impl Fn() -> ImportChange) -> Result<(), LoadError> {
+    let (package, rest) = name.split_once('/').unwrap_or((name, ""));
+    let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
+    let why = match package.split_once(':') {
+        Some(("wasi", "http")) if !version.starts_with("0.2.") => {
+            "but this host offers version 0.2 of the package"
+        }
+        Some(("wasi", "http")) if matches!(interface, "types" | "outgoing-handler") => {
+            return Ok(());
+        }
+        Some(("wasi", package)) if WASI.contains(&package) => return Ok(()),
+        Some(("wasi", "sockets")) => "but a component of wasi:http gets no sockets",
+        Some(("lockgate", "plugin")) => {
+            "which is for components of the contract \"plugin\": one of wasi:http gets no functions of this host"
+        }
+        _ => {
+            "which is not among the parts of WASI that a component of wasi:http gets: cli, clocks, filesystem, http, io, random"
+        }
+    };
+    Err(LoadError::Forbidden {
+        import: name.to_owned(),
+        why,
+        change: Box::new(change()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +196,34 @@ mod tests {
             ("lockgate:plugin/redis@0.2.0", "offers version 0.1"),
             ("lockgate:plugin/types@1.1.0", "offers version 0.1"),
             ("lockgate:plugin/types", "offers version 0.1"),
+        ] {
+            assert!(said(name).unwrap().contains(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_component_of_wasi_http_gets_a_part_of_wasi() {
+        let said = |name| {
+            let refused = check_wasi(name, ImportChange::default);
+            refused.err().map(|error| error.to_string())
+        };
+        for fine in [
+            "wasi:http/types@0.2.0",
+            "wasi:http/outgoing-handler@0.2.12",
+            "wasi:io/streams@0.2.6",
+            "wasi:clocks/wall-clock@0.2.6",
+        ] {
+            assert_eq!(said(fine), None, "{fine}");
+        }
+        for (name, expected) in [
+            ("wasi:http/types@0.3.0", "offers version 0.2"),
+            ("wasi:http/types", "offers version 0.2"),
+            ("wasi:http/proxy@0.2.0", "not among the parts"),
+            ("wasi:sockets/tcp@0.2.6", "no sockets"),
+            ("wasi:keyvalue/store@0.2.0", "not among the parts"),
+            ("lockgate:plugin/redis@0.1.0", "no functions of this host"),
+            ("fermyon:spin/sqlite@2.0.0", "not among the parts"),
+            ("env", "not among the parts"),
         ] {
             assert!(said(name).unwrap().contains(expected), "{name}");
         }

@@ -21,6 +21,7 @@ static KEPT: Mutex<String> = Mutex::new(String::new());
 pub(crate) fn answer(request: &Request) -> Response {
     let count = ANSWERED.fetch_add(1, Ordering::Relaxed) + 1;
     match request.path.as_str() {
+        "/static" => fixed(),
         "/count" => text(200, &count.to_string()),
         "/echo" => echo(request),
         "/trap" => trap(),
@@ -59,6 +60,20 @@ pub(crate) fn answer(request: &Request) -> Response {
         "/compare-and-set" => values::compare_and_set(request),
         "/many" => values::many(number(request, "n", 1)),
         _ => version(),
+    }
+}
+
+/// What the `wasi:http` component of the tests answers there too.
+fn fixed() -> Response {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Response {
+        status: 200,
+        headers: vec![
+            pair("content-type", "application/json"),
+            pair("x-component", "plugin"),
+        ],
+        body: br#"{"status":"ok","service":"static","items":[1,2,3],"text":"the same each time"}"#
+            .to_vec(),
     }
 }
 

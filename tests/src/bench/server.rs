@@ -221,7 +221,7 @@ pub(super) struct Usage {
 
 impl Usage {
     /// Of a process and of those that it has started and that still run.
-    fn of(pid: u32) -> Self {
+    pub(super) fn of(pid: u32) -> Self {
         use crate::measure::observe::Process;
         let Process { cpu, rss, .. } = Process::now(pid);
         let list = format!("/proc/{pid}/task/{pid}/children");

@@ -23,6 +23,7 @@ Parts:
   curve       latency against load
   growth      one service in a host of one and in a host of fifty
   start       Lockgate's starts, swaps, sizes and memory
+  contracts   the same small answer by the plugins' contract and by wasi:http
 All of them run if none is named."
 )]
 struct Arguments {
