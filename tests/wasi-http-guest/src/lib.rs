@@ -12,7 +12,7 @@ use wasip2::http::types::{
     ErrorCode, Fields, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse,
     ResponseOutparam, Scheme,
 };
-use wasip2::io::streams::StreamError;
+use wasip2::io::streams::{OutputStream, StreamError};
 use wasip2::random::random::get_random_u64;
 
 /// Tests overwrite the number.
@@ -110,16 +110,16 @@ fn misbehave(path: &str, out: ResponseOutparam) {
         }
         "/dropped" => {
             let body = begin(out, 200, "text/plain", None);
-            let _ = write(&body, b"half of it");
+            write(&body, b"half of it");
         }
         "/open" => {
             let body = begin(out, 200, "text/plain", None);
-            let _ = write(&body, b"half of it");
+            write(&body, b"half of it");
             std::mem::forget(body);
         }
         "/short" => {
             let body = begin(out, 200, "text/plain", Some("100"));
-            let _ = write(&body, b"half of it");
+            write(&body, b"half of it");
             let _ = OutgoingBody::finish(body, None);
         }
         _ => text(out, 404, "there is nothing here"),
@@ -192,10 +192,12 @@ fn outgoing() -> String {
 
 fn stream(out: ResponseOutparam, chunks: usize) {
     let body = begin(out, 200, "text/plain", None);
-    for number in 0..chunks {
-        let letter = b'a' + (number % 26) as u8;
-        if write(&body, &[letter; CHUNK]).is_err() {
-            break;
+    if let Ok(stream) = body.write() {
+        for number in 0..chunks {
+            let letter = b'a' + (number % 26) as u8;
+            if send(&stream, &[letter; CHUNK]).is_err() {
+                break;
+            }
         }
     }
     let _ = OutgoingBody::finish(body, None);
@@ -207,7 +209,7 @@ fn text(out: ResponseOutparam, status: u16, text: &str) {
 
 fn answer(out: ResponseOutparam, status: u16, of: &str, bytes: &[u8]) {
     let body = begin(out, status, of, Some(&bytes.len().to_string()));
-    let _ = write(&body, bytes);
+    write(&body, bytes);
     let trailers = Fields::new();
     let _ = trailers.append("x-trailer", b"dropped by the host");
     let _ = OutgoingBody::finish(body, Some(trailers));
@@ -231,14 +233,16 @@ fn begin(out: ResponseOutparam, status: u16, of: &str, length: Option<&str>) -> 
     }
 }
 
-fn write(body: &OutgoingBody, bytes: &[u8]) -> Result<(), StreamError> {
-    let Ok(stream) = body.write() else {
-        return Ok(());
-    };
-    let written = bytes
-        .chunks(4096)
-        .try_for_each(|part| stream.blocking_write_and_flush(part));
-    written
+/// Writes the body, or its beginning: its stream can be had once.
+fn write(body: &OutgoingBody, bytes: &[u8]) {
+    if let Ok(stream) = body.write() {
+        let _ = send(&stream, bytes);
+    }
+}
+
+fn send(stream: &OutputStream, bytes: &[u8]) -> Result<(), StreamError> {
+    let mut parts = bytes.chunks(4096);
+    parts.try_for_each(|part| stream.blocking_write_and_flush(part))
 }
 
 fn trap() -> ! {
