@@ -182,8 +182,9 @@ fn pooling(
         // an adapter.
         .total_core_instances(count(instances * cores))
         .max_core_instances_per_component(count(cores))
-        .total_memories(count(instances))
-        .max_memories_per_component(1)
+        // Address space only, until it is written to.
+        .total_memories(count(instances * sandbox::MEMORIES))
+        .max_memories_per_component(count(sandbox::MEMORIES))
         .max_memory_size(memory)
         .total_tables(count(instances * 3))
         .max_tables_per_component(8)

@@ -31,6 +31,10 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// Open pollables, streams and errors of one instance.
 const RESOURCES: usize = 1024;
 
+/// Memories of one component, which share its limit. A component composed of two, as those
+/// of Python and JavaScript are, has an empty one besides the program's.
+pub const MEMORIES: usize = 2;
+
 /// The data of a store.
 pub struct HostData {
     wasi: WasiCtx,
@@ -223,18 +227,23 @@ pub fn on_tick(store: StoreContextMut<'_, HostData>) -> wasmtime::Result<UpdateD
     Ok(store.data().meter.tick()?)
 }
 
-/// Core modules of one component. A Python program comes as many libraries.
+/// Core instances of one component. The Rust tools make three or four, those of Python, a
+/// library each, seventeen.
 pub fn core_instances(contract: Contract) -> usize {
     match contract {
-        Contract::Plugin => 16,
+        Contract::Plugin => 24,
         Contract::WasiHttp => 64,
     }
 }
 
-/// Keeps an instance within its memory and table limits.
+/// Keeps an instance within its memory and table limits. The limit of the memory is one for
+/// all memories of the instance together.
 #[derive(Debug)]
 pub struct Limiter {
     memory: usize,
+    used: usize,
+    /// What `used` has grown by last, to be taken back if there was no memory.
+    grown: usize,
     table_elements: usize,
     instances: usize,
     refused: bool,
@@ -244,6 +253,8 @@ impl Limiter {
     fn new(service: &ServiceConfig) -> Limiter {
         Limiter {
             memory: service.limits.memory,
+            used: 0,
+            grown: 0,
             table_elements: service.limits.table_elements,
             instances: core_instances(service.contract),
             refused: false,
@@ -264,13 +275,25 @@ impl Limiter {
 impl ResourceLimiter for Limiter {
     fn memory_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let fits = desired <= self.memory;
-        self.refused |= !fits;
+        self.grown = desired.saturating_sub(current);
+        let used = self.used.saturating_add(self.grown);
+        let fits = used <= self.memory;
+        if fits {
+            self.used = used;
+        } else {
+            self.grown = 0;
+            self.refused = true;
+        }
         Ok(fits)
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used -= std::mem::take(&mut self.grown);
+        Ok(())
     }
 
     fn table_growing(
@@ -292,9 +315,8 @@ impl ResourceLimiter for Limiter {
         8
     }
 
-    // One, so that the limit of a memory is the limit of the instance.
     fn memories(&self) -> usize {
-        1
+        MEMORIES
     }
 }
 
@@ -406,6 +428,30 @@ mod tests {
         assert!(matches!(meter.tick(), Err(Overrun::Cpu)));
         let over = Meter::new(Duration::from_secs(1), Duration::ZERO);
         assert!(matches!(over.tick(), Err(Overrun::Wall)));
+    }
+
+    #[test]
+    fn the_memories_of_an_instance_share_one_limit() {
+        let config = crate::config::Config::from_parts(None, |_| None).unwrap();
+        let mut service = config.services[0].clone();
+        service.limits.memory = 100;
+        let mut limiter = Limiter::new(&service);
+        let mut grow = |from, to| limiter.memory_growing(from, to, None).unwrap();
+        assert!(grow(0, 60));
+        assert!(
+            !grow(0, 41),
+            "the second memory gets what the first has left"
+        );
+        assert!(grow(0, 30));
+        assert!(grow(60, 70));
+        assert!(!grow(70, 71));
+        assert!(limiter.refused());
+        // What could not be had is not used.
+        let mut limiter = Limiter::new(&service);
+        assert!(limiter.memory_growing(0, 80, None).unwrap());
+        let none = wasmtime::Error::msg("no memory");
+        limiter.memory_grow_failed(none).unwrap();
+        assert!(limiter.memory_growing(0, 100, None).unwrap());
     }
 
     #[test]
