@@ -31,8 +31,8 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// Open pollables, streams and errors of one instance.
 const RESOURCES: usize = 1024;
 
-/// Memories of one component, which share its limit. A component composed of two, as those
-/// of Python and JavaScript are, has an empty one besides the program's.
+/// Memories of one component, which share its limit. A component that is composed of two, as
+/// those of Python are, has an empty one besides the program's.
 pub const MEMORIES: usize = 2;
 
 /// The data of a store.
