@@ -2,7 +2,6 @@
 //! guest, and what the guest streams becomes a response again, collected and checked. The
 //! call has to end well: an answer of a guest that fails afterwards is none.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,10 +84,7 @@ pub async fn call(
 
 /// The request as the guest sees it: with the host's id for it, and with an authority even
 /// if the client sent none (RFC 9112 section 3.2).
-fn incoming(
-    request: &Request,
-    request_id: &str,
-) -> http::Request<impl http_body::Body<Data = Bytes, Error = Infallible> + use<>> {
+fn incoming(request: &Request, request_id: &str) -> http::Request<Full<Bytes>> {
     let mut incoming = http::Request::new(Full::new(Bytes::from(request.body.clone())));
     if let Ok(method) = http::Method::from_bytes(request.method.as_bytes()) {
         *incoming.method_mut() = method;
@@ -137,6 +133,7 @@ async fn collect(
         let Ok(frame) = frame else {
             // For HEAD a guest names the length of a body that it does not write.
             if head_only {
+                bytes.clear();
                 break;
             }
             return Err(BadResponse::Unfinished);

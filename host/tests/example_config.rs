@@ -62,7 +62,7 @@ fn the_keys_without_a_default_exist() {
         .filter(|line| !line.starts_with("service = "))
         .collect::<Vec<_>>();
     let config = loaded(&all.join("\n"));
-    assert_eq!(config.services.len(), 6);
+    assert_eq!(config.services.len(), 7);
     assert!(config.redis.is_some());
     assert_eq!(loaded("service = \"jwt-token-adapter\"").services.len(), 1);
 }

@@ -81,6 +81,9 @@ async fn a_request_comes_in_as_it_was_sent_and_the_answer_goes_out() {
     let head = host.call(Method::HEAD, HERE, "/teapot").send().await;
     assert_eq!((head.status, head.header("content-length")), (418, "15"));
     assert!(head.body.is_empty());
+    // The length of a body that is not written.
+    let head = host.call(Method::HEAD, HERE, "/short").send().await;
+    assert_eq!((head.status, head.header("content-length")), (200, ""));
     ask(&host, "/elsewhere").await.expect(404);
 }
 

@@ -24,7 +24,8 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// Bytes of a chunk of `/stream`.
 const CHUNK: usize = 10_000;
 
-struct Component;
+/// The component.
+pub struct Component;
 
 impl Guest for Component {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
