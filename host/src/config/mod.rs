@@ -221,7 +221,7 @@ pub struct Grants {
 pub struct Limits {
     /// Linear memory of an instance, bytes.
     pub memory: usize,
-    /// Elements of all its tables.
+    /// Elements of each of its tables.
     pub table_elements: usize,
     /// CPU time of one call.
     pub cpu: Duration,

@@ -291,7 +291,20 @@ fn settings(check: bool) -> redb::Builder {
 }
 
 fn open(path: &Path) -> Result<Database, DatabaseError> {
-    catch(|| settings(true).create(path))
+    let opened = catch(|| settings(true).create(path));
+    if opened.is_ok() {
+        keep_private(path);
+    }
+    opened
+}
+
+/// It holds sessions and who is revoked: nobody else on the machine may read it.
+fn keep_private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let private = std::fs::Permissions::from_mode(0o600);
+    if let Err(error) = std::fs::set_permissions(path, private) {
+        tracing::warn!(%error, path = %path.display(), "others may read the embedded file");
+    }
 }
 
 /// A damaged page can make the database panic.
