@@ -5,6 +5,7 @@
 mod cache;
 mod exports;
 mod imports;
+mod survey;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 pub use cache::Cache;
 pub use exports::{Handler, contract};
-pub use imports::ImportChange;
+pub use imports::{ImportChange, about_contract};
+pub use survey::{Item, Survey};
 
 use crate::bindings::socket_events::SocketEventsIndices;
 use crate::config::ServiceConfig;
@@ -26,6 +28,9 @@ use crate::signature::Unsigned;
 
 /// Largest component file, bytes.
 pub const MAX_SIZE: usize = 64 << 20;
+
+/// The version of wit/ that this host offers.
+pub const CONTRACT: &str = "0.1.0";
 
 /// What was dropped in: a component's file and, where drops must be signed, the
 /// signature file beside it.
@@ -178,7 +183,7 @@ impl Revision {
         let linker = engine.linker(&service.grants);
         let linker = linker.map_err(|error| LoadError::WrongImport(words(&error)))?;
         let pre = linker.instantiate_pre(&component);
-        let pre = pre.map_err(|error| LoadError::WrongImport(words(&error)))?;
+        let pre = pre.map_err(|error| LoadError::WrongImport(imports::misfit(&error)))?;
         let linked = linker.substituted_component_type(&component);
         let linked = linked.map_err(|error| LoadError::WrongImport(words(&error)))?;
         let handler = Handler::find(service.contract, engine.wasmtime(), &linked, &pre)?;

@@ -24,6 +24,7 @@ pub mod pgbouncer;
 pub mod place;
 pub mod ports;
 pub mod postgres;
+pub mod project;
 pub mod proxy;
 pub mod python;
 pub mod raw;

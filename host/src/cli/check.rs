@@ -36,11 +36,26 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = Config::load()?;
     let service = service(&config, args)?;
-    let shown = args.file.display();
-    let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {shown}"))?;
-    let signed = check_signature(&config, &service, &args.file, &bytes)?;
-    let engine = Engine::for_service(&service, config.stack)?;
-    let load = || Revision::load(&engine, Arc::clone(&service), &bytes, None, None);
+    Ok(match verdict(&config, &service, &args.file)? {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// True if the service would take the file; prints the verdict. For commands that go on
+/// with such a file.
+pub(super) fn passes(config: &Config, file: &Path, service: &str) -> anyhow::Result<bool> {
+    let known = config.service(service).cloned();
+    let service = known.with_context(|| format!("{service:?} is not a service"))?;
+    verdict(config, &Arc::new(service), file)
+}
+
+fn verdict(config: &Config, service: &Arc<ServiceConfig>, file: &Path) -> anyhow::Result<bool> {
+    let shown = file.display();
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
+    let signed = check_signature(config, service, file, &bytes)?;
+    let engine = Engine::for_service(service, config.stack)?;
+    let load = || Revision::load(&engine, Arc::clone(service), &bytes, None, None);
     Ok(match signed.and_then(|()| load()) {
         Ok(revision) if service.contract == Contract::WasiHttp => {
             println!(
@@ -49,7 +64,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 revision.size(),
                 revision.short_digest(),
             );
-            ExitCode::SUCCESS
+            true
         }
         Ok(revision) => {
             let sockets = revision.sockets().is_some();
@@ -69,14 +84,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     "no `websocket`"
                 },
             );
-            if let Some(remark) = about_sockets(&service, sockets) {
-                println!("{remark}");
+            let contract = revision::about_contract(revision.imports(), revision::CONTRACT);
+            for remark in [about_sockets(service, sockets), contract] {
+                remark.iter().for_each(|remark| println!("{remark}"));
             }
-            ExitCode::SUCCESS
+            true
         }
         Err(error) => {
             println!("{shown} would be refused for {}: {error}.", service.name);
-            ExitCode::FAILURE
+            false
         }
     })
 }

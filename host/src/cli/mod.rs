@@ -2,7 +2,10 @@
 //! command has a file of its own; this one only parses and dispatches.
 
 mod check;
+mod dev;
 mod healthcheck;
+mod inspect;
+mod new;
 mod plugins;
 mod remote;
 mod replay;
@@ -38,6 +41,12 @@ pub struct Cli {
 enum Command {
     /// Serve all services, or the one that SERVICE_NAME names, until SIGTERM or SIGINT.
     Serve,
+    /// Make a folder with a new plugin that builds without Lockgate's sources.
+    New(new::Args),
+    /// Build a plugin at every save, drop it into a running host and compare the answers.
+    Dev(dev::Args),
+    /// Say what a file is: its contract, imports, the grants that it needs, its tools.
+    Inspect(inspect::Args),
     /// Say whether a component file would be taken, and if not, why.
     Check(check::Args),
     /// Print a token signed with the configured secret, for trying things out.
@@ -77,6 +86,9 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let outcome = match self.command {
             Command::Serve => serve::run(),
+            Command::New(args) => new::run(&args),
+            Command::Dev(args) => dev::run(&args),
+            Command::Inspect(args) => inspect::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Token(args) => token::run(&args),
             Command::Plugins(args) => plugins::list(&args),
@@ -115,6 +127,11 @@ mod tests {
             &["lockgate"][..],
             &["lockgate", "fly"],
             &["lockgate", "check"],
+            &["lockgate", "new"],
+            &["lockgate", "new", "No"],
+            &["lockgate", "new", "a", "--lang", "cobol"],
+            &["lockgate", "dev"],
+            &["lockgate", "inspect"],
             &["lockgate", "healthcheck"],
             &["lockgate", "healthcheck", "http://h/", "--timeout", "11"],
             &["lockgate", "rollback"],
@@ -145,6 +162,9 @@ mod tests {
         let help = Cli::command().render_long_help().to_string();
         for word in [
             "serve",
+            "new",
+            "dev",
+            "inspect",
             "check",
             "token",
             "healthcheck",

@@ -6,11 +6,13 @@ use std::fmt;
 
 use wasmtime::component::types::Component as ComponentType;
 
-use super::{LoadError, Revision};
+use super::{LoadError, Revision, one_line};
 use crate::config::{Contract, Grants, ServiceConfig};
 
 /// How a version begins that fits wit/: before 1.0 the second number tells.
 const VERSION: &str = "0.1.";
+/// How an import of wit/ begins.
+const PACKAGE: &str = "lockgate:plugin/";
 const WASI: [&str; 5] = ["cli", "clocks", "filesystem", "io", "random"];
 
 /// Most names of each kind that a difference shows.
@@ -84,6 +86,69 @@ pub(super) fn check(
     })
 }
 
+/// The same for one import, with nothing to compare it with.
+pub(super) fn judge(name: &str, service: &str, grants: &Grants) -> Result<(), LoadError> {
+    check_one(name, service, grants, ImportChange::default)
+}
+
+/// The interface of wit/ that an import names, of whatever version.
+pub(super) fn interface(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix(PACKAGE)?;
+    Some(
+        rest.split_once('@')
+            .map_or(rest, |(interface, _)| interface),
+    )
+}
+
+/// What is to be known of imports that were made from another wit/ of the version that this
+/// host offers, `offered`; nothing if there are none.
+pub fn about_contract(names: &BTreeSet<String>, offered: &str) -> Option<String> {
+    let ours = names.iter().filter(|name| name.starts_with(PACKAGE));
+    let versions = ours.filter_map(|name| Some(name.split_once('@')?.1));
+    let other = versions
+        .filter(|version| *version != offered)
+        .max_by_key(|v| numbers(v))?;
+    Some(if numbers(other) > numbers(offered) {
+        format!(
+            "Note: it was built against wit/ {other}, newer than this host's {offered}, and uses \
+             nothing that this host lacks."
+        )
+    } else {
+        format!("Note: it was built against wit/ {other} and uses nothing of what {offered} adds.")
+    })
+}
+
+/// A version's numbers; what is no number counts as 0.
+fn numbers(version: &str) -> Vec<u64> {
+    let parts = version.split('.');
+    parts.map(|part| part.parse().unwrap_or_default()).collect()
+}
+
+/// Why the linker finds no match, in words: which function of which import.
+pub(super) fn misfit(error: &wasmtime::Error) -> String {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    // Wasmtime names the import in its first words, its export in the next, then the reason.
+    let quoted = |at: usize| causes.get(at)?.split('`').nth(1);
+    let whole = causes.join(": ");
+    let (Some(import), Some(function), Some(reason)) = (quoted(0), quoted(1), causes.get(2..))
+    else {
+        return one_line(&whole);
+    };
+    let ours = import.starts_with(PACKAGE);
+    one_line(&match reason {
+        [missing] if missing.ends_with("is missing") && ours => format!(
+            "`{import}` has no `{function}` here, so the plugin was built against a newer wit/ \
+             than this host's"
+        ),
+        [_, ..] if ours => format!(
+            "`{function}` of `{import}` has another type here, so the plugin was built against \
+             another wit/ than this host's: {}",
+            reason.join(": ")
+        ),
+        _ => whole,
+    })
+}
+
 fn check_one(
     name: &str,
     service: &str,
@@ -104,7 +169,11 @@ fn check_one(
     match package.split_once(':') {
         // The linker looks at versions of functions only.
         Some(("lockgate", "plugin")) if !version.starts_with(VERSION) => {
-            forbidden("but this host offers version 0.1 of the package")
+            forbidden(if numbers(version) > numbers(VERSION) {
+                "but this host offers version 0.1 of the package: the plugin was built against a newer wit/"
+            } else {
+                "but this host offers version 0.1 of the package: the plugin was built against an older wit/, or against none"
+            })
         }
         // Types only: nothing to call.
         Some(("lockgate", "plugin")) if interface == "types" => Ok(()),
@@ -194,6 +263,8 @@ mod tests {
             ("acme:thing/x@1.0.0", "not an interface of wit/"),
             ("env", "not an interface of wit/"),
             ("lockgate:plugin/redis@0.2.0", "offers version 0.1"),
+            ("lockgate:plugin/redis@0.2.0", "against a newer wit/"),
+            ("lockgate:plugin/redis@0.0.9", "against an older wit/"),
             ("lockgate:plugin/types@1.1.0", "offers version 0.1"),
             ("lockgate:plugin/types", "offers version 0.1"),
         ] {
@@ -227,6 +298,60 @@ mod tests {
         ] {
             assert!(said(name).unwrap().contains(expected), "{name}");
         }
+    }
+
+    #[test]
+    fn another_version_of_the_contract_is_a_note() {
+        let said = |version: &str| {
+            let names = [
+                "wasi:io/poll@0.2.6".to_owned(),
+                format!("lockgate:plugin/jwt@{version}"),
+            ];
+            about_contract(&names.into(), "0.1.2").unwrap_or_default()
+        };
+        assert_eq!(said("0.1.2"), "");
+        let older = said("0.1.0");
+        assert!(older.contains("nothing of what 0.1.2 adds"), "{older}");
+        let newer = said("0.1.10");
+        assert!(newer.contains("newer than this host's 0.1.2"), "{newer}");
+    }
+
+    /// Links a component with these exports of an import.
+    fn linked(import: &str, exports: &str) -> String {
+        let limits = crate::config::Config::from_parts(None, |_| None).unwrap();
+        let limits = &limits.services[0].limits;
+        let engine = crate::engine::Engine::new(std::iter::once(limits), 512 << 10).unwrap();
+        let linker = engine.linker(&Grants::of_a_replay()).unwrap();
+        let text = format!("(component (import \"{import}\" (instance {exports})))");
+        let component = wasmtime::component::Component::new(engine.wasmtime(), text).unwrap();
+        let linked = linker.instantiate_pre(&component).map(|_| ());
+        linked
+            .err()
+            .map_or_else(String::new, |error| misfit(&error))
+    }
+
+    #[tokio::test]
+    async fn a_function_that_is_missing_or_of_another_type_is_named() {
+        let jwt = "lockgate:plugin/jwt@0.1.0";
+        assert_eq!(
+            linked(jwt, "(export \"ready\" (func (result bool)))"),
+            "",
+            "it fits"
+        );
+        let said = linked(jwt, "(export \"sign\" (func (result bool)))");
+        assert_eq!(
+            said,
+            "`lockgate:plugin/jwt@0.1.0` has no `sign` here, so the plugin was built against a \
+             newer wit/ than this host's"
+        );
+        let said = linked(jwt, "(export \"ready\" (func (result string)))");
+        assert!(
+            said.starts_with("`ready` of `lockgate:plugin/jwt@0.1.0` has another type here"),
+            "{said}"
+        );
+        assert!(said.contains("expected `bool` found `string`"), "{said}");
+        let said = linked("wasi:io/poll@0.2.0", "(export \"x\" (func))");
+        assert!(said.contains("wasi:io/poll@0.2.0"), "{said}");
     }
 
     #[test]
