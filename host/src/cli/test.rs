@@ -45,7 +45,7 @@ Exit code 0: all passed. 1: one failed, or a file is not understood.";
 pub(super) struct Args {
     /// The plugin's folder.
     dir: PathBuf,
-    /// The component. Default: the newest .wasm below DIR/target and DIR itself.
+    /// The component. Default: the newest .wasm in DIR, DIR/dist and below DIR/target.
     #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
     /// The service that it is. Default: the name of the folder.
@@ -198,6 +198,7 @@ fn setup(args: &Args) -> anyhow::Result<Setup> {
 fn newest(dir: &Path) -> anyhow::Result<PathBuf> {
     let places = [
         "",
+        "dist",
         "target",
         "target/plugin",
         "target/wasm32-wasip2/release",

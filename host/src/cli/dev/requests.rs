@@ -1,5 +1,5 @@
-//! Which requests a plugin's own tests make: those of the steps in `tests/*.toml`. What is
-//! expected of the answers is not looked at here.
+//! Which requests a plugin's own tests make: those of the steps in `tests/*.toml` that need
+//! no token of a test's host. What is expected of the answers is not looked at here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -30,16 +31,46 @@ fn get() -> String {
     "GET".to_owned()
 }
 
-/// A file of steps. Steps may do other things than ask, and may say more of a request.
+/// A file of scenarios. Steps may do other things than ask, and may say more of a request.
 #[derive(Deserialize)]
 struct File {
+    scenario: Vec<Scenario>,
+}
+
+#[derive(Deserialize)]
+struct Scenario {
     #[serde(default)]
     step: Vec<Step>,
 }
 
 #[derive(Deserialize)]
 struct Step {
-    request: Option<Ask>,
+    request: Option<Request>,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    #[serde(flatten)]
+    ask: Ask,
+    json: Option<Value>,
+    bearer: Option<Value>,
+    cookies: Option<Value>,
+}
+
+impl Request {
+    /// What can be asked of any host.
+    fn plain(mut self) -> Option<Ask> {
+        if self.bearer.is_some() || self.cookies.is_some() {
+            return None;
+        }
+        if let Some(json) = self.json {
+            self.ask.body = json.to_string();
+        }
+        let named = |text: &String| text.contains("{") && !text.starts_with("{\"");
+        let named = named(&self.ask.path) || self.ask.headers.values().any(named);
+        // A name in a body stands where a text begins.
+        (!named && !self.ask.body.contains("\"{")).then_some(self.ask)
+    }
 }
 
 /// The requests of all files in the order of their names, each once; the health of the
@@ -63,8 +94,10 @@ pub(super) fn of(dir: &Path) -> anyhow::Result<Vec<Ask>> {
         let shown = file.display();
         let text =
             std::fs::read_to_string(&file).with_context(|| format!("cannot read {shown}"))?;
-        let steps: File = toml::from_str(&text).with_context(|| format!("{shown} has no steps"))?;
-        for request in steps.step.into_iter().filter_map(|step| step.request) {
+        let file: File =
+            toml::from_str(&text).with_context(|| format!("{shown} has no scenarios"))?;
+        let steps = file.scenario.into_iter().flat_map(|scenario| scenario.step);
+        for request in steps.filter_map(|step| step.request?.plain()) {
             if !requests.contains(&request) {
                 requests.push(request);
             }
@@ -94,22 +127,27 @@ mod tests {
         std::fs::create_dir(&tests).unwrap();
         std::fs::write(
             tests.join("b.toml"),
-            "[[step]]\nrequest = { path = \"/b\" }\nexpect = { status = 200 }\n\
-             [[step]]\nrequest = { path = \"/b\" }\n[[step]]\nswap = \"x\"\n",
+            "[[scenario]]\nname = \"x\"\n[[scenario.step]]\nrequest = { path = \"/b\" }\n\
+             expect = { status = 200 }\n[[scenario.step]]\nrequest = { path = \"/b\" }\n\
+             [[scenario.step]]\nswap = \"x\"\n[[scenario]]\n[[scenario.step]]\n\
+             request = { path = \"/c\", bearer = \"{ada}\" }\n[[scenario.step]]\n\
+             request = { path = \"/c\", json = { token = \"{ada}\" } }\n[[scenario.step]]\n\
+             request = { path = \"/d\", json = { a = 1 } }\n",
         )
         .unwrap();
         std::fs::write(
             tests.join("a.toml"),
-            "title = \"x\"\n[[step]]\nrequest = { method = \"POST\", path = \"/a\", \
+            "[tokens.ada]\n[[scenario]]\n[[scenario.step]]\nrequest = { method = \"POST\", path = \"/a\", \
              headers = { accept = \"x\" }, body = \"{}\" }\n",
         )
         .unwrap();
         std::fs::write(tests.join("notes.txt"), "not toml").unwrap();
         let requests = of(folder.path()).unwrap();
         let shown: Vec<String> = requests.iter().map(Ask::to_string).collect();
-        assert_eq!(shown, ["POST /a", "GET /b"]);
+        assert_eq!(shown, ["POST /a", "GET /b", "GET /d"]);
+        assert_eq!(requests[2].body, "{\"a\":1}");
         assert_eq!(requests[0].headers["accept"], "x");
-        std::fs::write(tests.join("c.toml"), "[[step]\n").unwrap();
+        std::fs::write(tests.join("c.toml"), "[[scenario]\n").unwrap();
         let error = of(folder.path()).unwrap_err().to_string();
         assert!(error.contains("c.toml"), "{error}");
     }
