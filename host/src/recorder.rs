@@ -10,10 +10,11 @@ use tokio::sync::Semaphore;
 
 use crate::bindings::lockgate::plugin::types::Request;
 use crate::config::{RecordWhen, Recording, ServiceConfig};
-use crate::instance::{Fault, Job, Output, patient_meter};
+use crate::instance::{Fault, Job, Output};
 use crate::lane::Share;
 use crate::pool::Pool;
-use crate::tape::Tape;
+use crate::sandbox::Meter;
+use crate::tape::{Tape, since_1970};
 use crate::trace::{self, Key, KeyError, Outcome, Redactor, Trace};
 
 /// Calls that are being written at once; more are not kept.
@@ -91,7 +92,7 @@ impl Recorder {
     /// Keeps a call that has ended, if it is to be kept. Returns at once.
     pub fn ended(
         self: &Arc<Self>,
-        tape: &Tape,
+        tape: &Arc<Tape>,
         pool: &Arc<Pool>,
         lane: &Share,
         request_id: &str,
@@ -101,32 +102,33 @@ impl Recorder {
         if self.settings.when == RecordWhen::Failure && !outcome.is_failure() {
             return;
         }
-        let Job::Request(request) = job.as_ref() else {
-            return;
-        };
-        let service = pool.revision().service();
         if tape.is_cut() {
             count(&pool.revision().service().name, "dropped");
             return;
         }
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            count(&service.name, "dropped");
+            count(&pool.revision().service().name, "dropped");
             return;
         };
-        let trace = Trace::new(
-            (&service.name, pool.revision().digest()),
-            &service.limits,
-            &service.env,
-            request_id,
-            request,
-            tape.made(),
-            outcome.clone(),
-        );
         let (recorder, pool, lane) = (self.clone(), pool.clone(), lane.clone());
-        let request = request.clone();
+        let (tape, job, outcome) = (tape.clone(), job.clone(), outcome.clone());
+        let request_id = request_id.to_owned();
         tokio::spawn(async move {
-            let kept = recorder.keep(trace, request, &pool, &lane).await;
-            let name = &pool.revision().service().name;
+            let Job::Request(request) = job.as_ref() else {
+                return;
+            };
+            let service = pool.revision().service();
+            let trace = Trace::new(
+                (&service.name, pool.revision().digest()),
+                &service.limits,
+                &service.env,
+                &request_id,
+                request,
+                tape.made(),
+                outcome,
+            );
+            let kept = recorder.keep(trace, request.clone(), &pool, &lane).await;
+            let name = &service.name;
             count(name, if kept.is_ok() { "kept" } else { "failed" });
             match kept {
                 Ok(file) => tracing::info!(service = name, file = %file.display(), "call recorded"),
@@ -156,10 +158,13 @@ impl Recorder {
             ));
         }
         let end = if self.key.is_some() { "trace" } else { "json" };
+        // One request may have two runs, and a client may choose the same id again.
         let name = format!(
-            "{}-{}.{end}",
+            "{}-{:03}-{}-{:04x}.{end}",
             trace.recorded_at.replace(':', ""),
-            trace.request_id
+            since_1970().subsec_millis(),
+            trace.request_id,
+            rand::random::<u16>(),
         );
         let (folder, keep) = (self.folder.clone(), self.settings.keep);
         let write = move || write(&folder, &name, &file, keep);
@@ -184,13 +189,13 @@ async fn redacted(
     let environment = redactor.environment(&environment);
     let tape = Tape::in_order(redactor.calls(&trace.calls)).with_environment(environment.clone());
     let tape = Arc::new(tape);
-    let id = format!("again-{}", trace.request_id);
-    let outcome = run(pool, lane, tape.clone(), &id, request.clone()).await;
+    let outcome = run(pool, lane, tape.clone(), &trace.request_id, request.clone()).await;
     let made = tape.made();
     let names = |calls: &[crate::tape::Entry]| -> Vec<String> {
         calls.iter().map(|call| call.function.clone()).collect()
     };
-    if !outcome.is_alike(&trace.outcome) || names(&made) != names(&trace.calls) {
+    let alike = outcome.is_alike(&trace.outcome) && tape.difference().is_none();
+    if !alike || names(&made) != names(&trace.calls) {
         return Err("without its secrets it ends otherwise; recording.key_file keeps them".into());
     }
     let service = pool.revision().service();
@@ -208,7 +213,7 @@ async fn redacted(
     Ok(changed)
 }
 
-/// Makes one call in an instance of its own, on a tape; its log lines carry the id.
+/// Makes one call in an instance of its own, on a tape, within the limits of its service.
 pub async fn run(
     pool: &Arc<Pool>,
     lane: &Share,
@@ -216,7 +221,8 @@ pub async fn run(
     request_id: &str,
     request: Request,
 ) -> Outcome {
-    let meter = patient_meter(pool.revision());
+    let limits = &pool.revision().service().limits;
+    let meter = Arc::new(Meter::new(limits.cpu, limits.wall));
     let (on_lane, running) = (meter.clone(), pool.clone());
     let (id, job) = (request_id.to_owned(), Job::Request(request));
     let call = async move {

@@ -81,6 +81,10 @@ pub struct Slot {
     /// Held while the two pointers change.
     writer: Mutex<()>,
     shelf: Arc<Shelf>,
+    /// Where calls are made again that nobody waits for.
+    aside: Share,
+    /// What was promoted last.
+    promoted: Mutex<Option<ShadowReport>>,
     /// What gets copies of requests, if anything does.
     shadow: ArcSwapOption<shadow::Shadow>,
     /// Records calls, if that is configured.
@@ -108,6 +112,8 @@ impl Slot {
             loading: tokio::sync::Mutex::new(()),
             writer: Mutex::default(),
             shelf: Arc::new(Shelf::open(folder)),
+            aside: loader.engine().lane().share(1),
+            promoted: Mutex::default(),
             shadow: ArcSwapOption::empty(),
             recorder: recorder.map(Arc::new),
             look_again: AtomicBool::new(false),

@@ -182,13 +182,7 @@ async fn promote(Shared(admin): Shared<Admin>, Path(service): Path<String>) -> R
     };
     let slot: &Arc<Slot> = slot;
     match slot.promote().await {
-        Ok(problem) => {
-            let mut report = slot.end_shadow();
-            if let Some(report) = &mut report {
-                report.not_promoted = problem;
-            }
-            entry(slot, report)
-        }
+        Ok(report) => entry(slot, Some(report)),
         Err(error) => fault(&Fault::Conflict(error.to_string())),
     }
 }

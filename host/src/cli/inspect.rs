@@ -144,7 +144,7 @@ fn shown(file: &Path, report: &Report) -> String {
             .iter()
             .filter(|item| item.name.starts_with("wasi:") != ours)
             .map(|item| match item.functions.as_slice() {
-                [functions @ ..] if ours && !functions.is_empty() => {
+                functions if ours && !functions.is_empty() => {
                     format!("{} ({})", item.name, functions.join(", "))
                 }
                 _ => item.name.clone(),

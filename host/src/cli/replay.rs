@@ -122,6 +122,9 @@ async fn again(
     ));
     config.services = vec![service.as_ref().clone()];
     config.peers = Vec::new();
+    config.jwt.secret_files = Vec::new();
+    config.jwt.secret = None;
+    config.jwt.previous_file = None;
     let engine = Engine::for_service(&service, config.stack)?;
     let state = State::open(Arc::new(config)).await?;
     let revision = Revision::load(&engine, service.clone(), component, None, None)?;

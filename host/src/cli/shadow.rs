@@ -124,7 +124,12 @@ pub(super) fn shadow(args: &Shadow) -> anyhow::Result<ExitCode> {
             answer = args.remote.call(Method::GET, &path)?;
         }
     }
-    Ok(print(&answer))
+    let promoted = answer.get("promoted").and_then(Value::as_bool) == Some(true);
+    let code = print(&answer);
+    Ok(match args.promote_after.is_some() && !promoted {
+        true => ExitCode::FAILURE,
+        false => code,
+    })
 }
 
 /// Has the candidate serve.

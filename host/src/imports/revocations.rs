@@ -54,11 +54,9 @@ impl Host for Context {
             token_sha256: subject.token_sha256,
             issued_at: subject.issued_at,
         };
-        let verdict = self
-            .state()
-            .revocations()
-            .check(&subject, &self.store())
-            .await;
+        // Past any overlay: what it finds is learned.
+        let store = self.budget.guard(self.state().store());
+        let verdict = self.state().revocations().check(&subject, &store).await;
         Ok(Verdict {
             revoked: verdict.revoked,
             asked: verdict.asked,

@@ -37,6 +37,10 @@ impl Tap {
         let Some(tape) = &self.tape else {
             return Ok(None);
         };
+        // The function itself ends the call; that is on no tape.
+        if self.context.is_spent() {
+            return Ok(None);
+        }
         Ok(match tape.next(function, arguments)? {
             Step::Ask => None,
             Step::Result(result) => {

@@ -114,6 +114,7 @@ impl Item {
     }
 }
 
+#[expect(clippy::indexing_slicing, reason = "the id comes from these types")]
 fn functions(types: &Types, item: Option<&ComponentItem>) -> Vec<String> {
     let Some(ComponentEntityType::Instance(id)) = item.map(|item| item.ty) else {
         return Vec::new();

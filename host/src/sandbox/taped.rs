@@ -24,8 +24,8 @@ pub(super) fn connect(wasi: &mut WasiCtxBuilder, clock: &Clock, tape: Option<&Ar
         halves
     });
     wasi.monotonic_clock(Monotonic(tape.clone(), Instant::now()))
-        .secure_random(Random(tape.clone(), "random.secure"))
-        .insecure_random(Random(tape.clone(), "random.insecure"))
+        .secure_random(Random::new(tape, "random.secure"))
+        .insecure_random(Random::new(tape, "random.insecure"))
         .insecure_random_seed(u128::from(seed.0) << 64 | u128::from(seed.1));
 }
 
@@ -65,17 +65,33 @@ impl HostMonotonicClock for Monotonic {
     }
 }
 
-struct Random(Arc<Tape>, &'static str);
+/// Bytes that are drawn at once: WASI asks for one after the other.
+const DRAWN: usize = 64;
+
+struct Random {
+    tape: Arc<Tape>,
+    function: &'static str,
+    left: Vec<u8>,
+}
 
 impl Random {
-    fn bytes(&self, length: usize) -> Vec<u8> {
-        let mut bytes = self.0.value(self.1, [length], || {
-            let mut bytes = vec![0; length];
-            rand::fill(&mut bytes);
-            bytes
-        });
-        bytes.resize(length, 0);
-        bytes
+    fn new(tape: &Arc<Tape>, function: &'static str) -> Random {
+        Random {
+            tape: tape.clone(),
+            function,
+            left: Vec::new(),
+        }
+    }
+
+    fn byte(&mut self) -> u8 {
+        if self.left.is_empty() {
+            self.left = self.tape.value(self.function, [DRAWN], || {
+                let mut bytes = vec![0; DRAWN];
+                rand::fill(bytes.as_mut_slice());
+                bytes
+            });
+        }
+        self.left.pop().unwrap_or_default()
     }
 }
 
@@ -83,18 +99,15 @@ impl TryRng for Random {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let bytes = self.bytes(4).first_chunk().copied();
-        Ok(u32::from_le_bytes(bytes.unwrap_or_default()))
+        Ok(u32::from_le_bytes(std::array::from_fn(|_| self.byte())))
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let bytes = self.bytes(8).first_chunk().copied();
-        Ok(u64::from_le_bytes(bytes.unwrap_or_default()))
+        Ok(u64::from_le_bytes(std::array::from_fn(|_| self.byte())))
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        let taken = self.bytes(bytes.len());
-        bytes.copy_from_slice(&taken);
+        bytes.fill_with(|| self.byte());
         Ok(())
     }
 }

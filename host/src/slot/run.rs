@@ -145,10 +145,10 @@ impl Slot {
         let (pool, call) = (loaded.pool.clone(), call.clone());
         let (on_lane, looked_at) = (meter.clone(), meter.clone());
         let recorder = self.recorder.clone().filter(|_| !call.job.needs_sockets());
-        let shadow = self.shadow_of(&call.job);
+        let shadow = self.shadow_of(&call.job, loaded.revision().digest());
         let tape = recorder.as_ref().and_then(|recorder| recorder.tape());
         let tape = tape.or_else(|| shadow.is_some().then(|| Arc::new(Tape::recording())));
-        let lane = self.lane.clone();
+        let lane = self.aside.clone();
         let running = async move {
             let taken = match &tape {
                 // On a tape from its first instruction: it can be played again only so.

@@ -90,6 +90,8 @@ pub(super) struct Shadow {
     lane: Share,
     settings: ShadowSettings,
     file: Artifact,
+    /// Digest of the revision that it is compared with.
+    against: String,
     /// The service's file in the plugin folder.
     place: PathBuf,
     slot: std::sync::Weak<Slot>,
@@ -112,8 +114,11 @@ impl Slot {
         let digest = revision::digest(&file.component);
         self.check_signature(&digest, &file)?;
         let (component, running) = (file.component.clone(), self.revision());
-        // Places of its own: one that loops must not take those of the service.
-        let lane = self.loader.engine().lane().share(1);
+        let against = running
+            .as_ref()
+            .map(|revision| revision.digest().to_owned());
+        // A place of its own: one that loops must not take those of the service.
+        let lane = self.aside.clone();
         let prepared = self
             .loader
             .prepare(&self.service, &self.scope, &lane, component, running);
@@ -131,7 +136,9 @@ impl Slot {
             promoted: false,
             not_promoted: None,
         };
+        *self.promoted() = None;
         self.shadow.store(Some(Arc::new(Shadow {
+            against: against.unwrap_or_default(),
             pool,
             lane,
             settings,
@@ -150,28 +157,34 @@ impl Slot {
 
     /// What is known of the candidate, if there is one.
     pub fn shadow_report(&self) -> Option<ShadowReport> {
-        let shadow = self.shadow.load_full()?;
-        let report = shadow.report().clone();
-        Some(report)
+        match self.shadow.load_full() {
+            Some(shadow) => Some(shadow.report().clone()),
+            None => self.promoted().clone(),
+        }
     }
 
     /// Ends it; what was known of it last.
     pub fn end_shadow(&self) -> Option<ShadowReport> {
-        let shadow = self.shadow.swap(None)?;
-        let report = shadow.report().clone();
-        Some(report)
+        match self.shadow.swap(None) {
+            Some(shadow) => Some(shadow.report().clone()),
+            None => self.promoted().take(),
+        }
+    }
+
+    fn promoted(&self) -> MutexGuard<'_, Option<ShadowReport>> {
+        self.promoted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the candidate serve, by every step of a drop, and puts its file into the plugin
-    /// folder. The words, if any, say why that could not be: it serves nevertheless, until
-    /// a restart.
+    /// folder. It is a shadow no longer. The report says so, and if the file could not be put
+    /// there: then it serves until a restart.
     ///
     /// # Errors
     /// [`NoShadow`]: nothing has changed.
-    pub async fn promote(&self) -> Result<Option<String>, NoShadow> {
+    pub async fn promote(&self) -> Result<ShadowReport, NoShadow> {
         let shadow = self.shadow.load_full().ok_or(NoShadow::None)?;
         self.load(shadow.file.clone()).await?;
-        shadow.report().promoted = true;
+        self.shadow.compare_and_swap(&Some(shadow.clone()), None);
         let (file, place) = (shadow.file.clone(), shadow.place.clone());
         let put = tokio::task::spawn_blocking(move || put(&place, &file)).await;
         let problem = match put {
@@ -180,20 +193,35 @@ impl Slot {
             Err(error) => Some(error.to_string()),
         };
         let service = &self.service.name;
-        Ok(problem.map(|problem| {
+        let mut report = shadow.report().clone();
+        report.promoted = true;
+        report.not_promoted = problem.map(|problem| {
             let place = shadow.place.display();
             tracing::warn!(service, %place, problem, "the candidate serves until a restart");
             format!("it serves, but its file could not be put at {place} ({problem})")
-        }))
+        });
+        *self.promoted() = Some(report.clone());
+        Ok(report)
     }
 
-    /// The candidate, if it gets a copy of this one.
-    pub(super) fn shadow_of(&self, job: &Job) -> Option<Arc<Shadow>> {
+    /// The candidate, if it gets a copy of this one, which the revision `answering` answers.
+    pub(super) fn shadow_of(&self, job: &Job, answering: &str) -> Option<Arc<Shadow>> {
         let shadow = self.shadow.load_full()?;
         let share = shadow.settings.share;
         let chosen = share >= 1.0 || rand::random::<f64>() < share;
-        let over = || shadow.report().promoted;
-        (chosen && !job.needs_sockets() && !over()).then_some(shadow)
+        let fits = self.is_compared(&shadow) && shadow.against == answering;
+        (chosen && fits && !job.needs_sockets()).then_some(shadow)
+    }
+
+    /// False once another revision serves than the candidate was compared with.
+    fn is_compared(&self, shadow: &Shadow) -> bool {
+        let serves = self.revision();
+        let same = serves.is_some_and(|serves| serves.digest() == shadow.against);
+        if !same {
+            let why = "another revision serves now than it was compared with: begin again";
+            shadow.report().not_promoted = Some(why.to_owned());
+        }
+        same
     }
 }
 
@@ -201,27 +229,27 @@ impl Shadow {
     /// Has the candidate answer a request that was answered just now. Returns at once.
     pub(super) fn follow(
         self: Arc<Self>,
-        tape: &Tape,
+        tape: &Arc<Tape>,
         request_id: &str,
         job: &Arc<Job>,
         users: Outcome,
     ) {
-        let Job::Request(request) = job.as_ref() else {
-            return;
-        };
         let place = self.places.clone().try_acquire_owned();
-        let (Ok(place), false) = (place, tape.is_cut()) else {
+        // What users got in place of a fault is not known here.
+        let failed = matches!(users, Outcome::Fault { .. });
+        let (Ok(place), false) = (place, failed || tape.is_cut()) else {
             self.report().passed_over += 1;
             return;
         };
-        let calls = tape.made();
-        let (request, request_id) = (request.clone(), request_id.to_owned());
+        let (recorded, job, request_id) = (tape.clone(), job.clone(), request_id.to_owned());
         tokio::spawn(async move {
-            let tape = Arc::new(Tape::shadowing(calls));
+            let Job::Request(request) = job.as_ref() else {
+                return;
+            };
+            let request = request.clone();
+            let tape = Arc::new(Tape::shadowing(recorded.made()));
             let (method, path) = (request.method.clone(), request.path.clone());
-            // Its log lines must not be taken for those of what serves.
-            let id = format!("shadow-{request_id}");
-            let run = recorder::run(&self.pool, &self.lane, tape.clone(), &id, request);
+            let run = recorder::run(&self.pool, &self.lane, tape.clone(), &request_id, request);
             let what = difference(&users, &run.await, tape.alone());
             drop(place);
             let found = what.map(|what| Found {
@@ -256,12 +284,11 @@ impl Shadow {
             return;
         };
         let still = slot.shadow.load_full();
-        if !still.is_some_and(|still| Arc::ptr_eq(&still, self)) {
+        if !still.is_some_and(|still| Arc::ptr_eq(&still, self)) || !slot.is_compared(self) {
             return;
         }
-        match slot.promote().await {
-            Ok(problem) => self.report().not_promoted = problem,
-            Err(error) => self.report().not_promoted = Some(error.to_string()),
+        if let Err(error) = slot.promote().await {
+            self.report().not_promoted = Some(error.to_string());
         }
     }
 

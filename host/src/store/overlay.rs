@@ -191,8 +191,10 @@ impl Store for Overlay {
     }
 
     async fn set_contains(&self, key: &str, member: &str) -> Result<bool> {
-        self.read(key, |kept| Ok(kept.set()?.contains(member)))
-            .await
+        match self.changed.lock().await.get(key) {
+            Some(kept) => Ok(kept.clone().set()?.contains(member)),
+            None => self.below.set_contains(key, member).await,
+        }
     }
 
     async fn set_members(&self, key: &str) -> Result<Vec<String>> {

@@ -52,8 +52,17 @@ fn difference_of_bodies(users: &str, candidate: &str) -> String {
     if let (Some(was), Some(is)) = (parsed(users), parsed(candidate))
         && let Some((place, was, is)) = part(&was, &is, String::new())
     {
-        let name = place.rsplit('/').next().unwrap_or_default();
-        let (was, is) = (value(name, was), value(name, is));
+        let secret = place.split('/').any(is_secret);
+        let (was, is) = (value(secret, was), value(secret, is));
+        let part = |part: &str| {
+            if is_plain_value(part) {
+                part.to_owned()
+            } else {
+                "*".to_owned()
+            }
+        };
+        let place: Vec<String> = place.split('/').take(16).map(part).collect();
+        let place = place.join("/");
         return format!("body at {place}: {was} became {is}");
     }
     let same = users
@@ -99,12 +108,13 @@ fn part<'a>(
     }
 }
 
-fn value(name: &str, value: Option<&Value>) -> String {
+fn value(secret: bool, value: Option<&Value>) -> String {
     match value {
         None => "nothing".to_owned(),
         Some(Value::Object(_)) => "an object".to_owned(),
         Some(Value::Array(items)) => format!("a list of {}", items.len()),
-        Some(Value::String(text)) if is_secret(name) || !is_plain_value(text) => {
+        Some(Value::Number(_)) if secret => "a number".to_owned(),
+        Some(Value::String(text)) if secret || !is_plain_value(text) => {
             format!("a text of {} bytes", text.len())
         }
         Some(other) => other.to_string(),
@@ -163,6 +173,16 @@ mod tests {
                 "{\"a\":\"x\"}",
                 format!("{{\"a\":\"{long}\"}}"),
                 Some("body at /a: \"x\" became a text of 50 bytes"),
+            ),
+            (
+                "{\"otp\":123456}",
+                "{\"otp\":1}".to_owned(),
+                Some("body at /otp: a number became a number"),
+            ),
+            (
+                "{\"tokens\":[\"a\"]}",
+                "{\"tokens\":[\"bc\"]}".to_owned(),
+                Some("body at /tokens/0: a text of 1 bytes became a text of 2 bytes"),
             ),
             (
                 "abc",

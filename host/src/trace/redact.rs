@@ -50,7 +50,7 @@ impl Redactor {
         found.extend(secrets_of_target(request));
         found.extend(secrets_of_body(&request.body));
         for (name, value) in environment {
-            if names::is_secret(name) {
+            if names::is_secret_setting(name, value) {
                 found.insert(value.clone());
             }
         }
@@ -89,7 +89,7 @@ impl Redactor {
             path: self.path(&request.path),
             query: request.query.as_deref().map(|query| self.query(query)),
             headers: headers.collect(),
-            body: self.body(&request.body),
+            body: self.body(&request.body, is_form(request)),
             caller: request.caller.clone(),
             extensions: request.extensions.clone(),
         }
@@ -98,7 +98,7 @@ impl Redactor {
     /// The settings with other secrets.
     pub fn environment(&self, pairs: &[(String, String)]) -> Vec<(String, String)> {
         let change = |(name, value): &(String, String)| {
-            let value = match names::is_secret(name) {
+            let value = match names::is_secret_setting(name, value) {
                 true => self.disguise(value),
                 false => self.replace(value),
             };
@@ -124,7 +124,8 @@ impl Redactor {
     fn value(&self, value: &Value, name: &str) -> Value {
         match value {
             Value::String(text) if names::is_secret(name) => Value::from(self.disguise(text)),
-            Value::String(text) => Value::from(self.text(text)),
+            Value::String(text) if name == "base64" => Value::from(other_bytes(text)),
+            Value::String(text) => Value::from(self.text_of_host(text)),
             Value::Array(items) => items.iter().map(|item| self.value(item, name)).collect(),
             Value::Object(fields) => fields
                 .iter()
@@ -138,7 +139,7 @@ impl Redactor {
     fn text(&self, text: &str) -> String {
         let mut changed = self.replace(text);
         for (name, value) in pairs(text).unwrap_or_default() {
-            if names::is_secret(&name) {
+            if names::is_secret(&name) && !value.is_empty() {
                 let (was, is) = (
                     format!("\"{value}\""),
                     format!("\"{}\"", self.disguise(&value)),
@@ -147,6 +148,24 @@ impl Redactor {
             }
         }
         changed
+    }
+
+    /// As [`Redactor::text`]; what still holds a secret then, hidden by escapes, is
+    /// disguised as a whole.
+    fn text_of_host(&self, text: &str) -> String {
+        let changed = self.text(text);
+        match self.hides(text, &changed) {
+            true => self.disguise(text),
+            false => changed,
+        }
+    }
+
+    fn hides(&self, text: &str, changed: &str) -> bool {
+        let secret = |(name, value): &(String, String)| {
+            names::is_secret(name) && !value.is_empty() && texts::holds(text, name, value)
+                || self.secrets.iter().any(|secret| value.contains(secret))
+        };
+        pairs(changed).is_some_and(|pairs| pairs.iter().any(secret))
     }
 
     fn path(&self, path: &str) -> String {
@@ -167,22 +186,16 @@ impl Redactor {
         query.split('&').map(pair).collect::<Vec<_>>().join("&")
     }
 
-    fn body(&self, body: &[u8]) -> Vec<u8> {
+    fn body(&self, body: &[u8], form: bool) -> Vec<u8> {
         let Ok(text) = std::str::from_utf8(body) else {
             return body.iter().map(|_| rand::random::<u8>()).collect();
         };
-        if texts::is_form(text) {
+        if form {
             return self.query(text).into_bytes();
         }
         let changed = self.text(text);
         // What is no JSON may hold anything anywhere; what is may hide a secret in escapes.
-        let hides = pairs(&changed).is_none_or(|pairs| {
-            let secret = |(name, value): &(String, String)| {
-                names::is_secret(name) && texts::holds(text, name, value)
-                    || self.secrets.iter().any(|secret| value.contains(secret))
-            };
-            pairs.iter().any(secret)
-        });
+        let hides = pairs(&changed).is_none() || self.hides(text, &changed);
         match hides {
             true => self.disguise(text).into_bytes(),
             false => changed.into_bytes(),
@@ -204,13 +217,22 @@ impl Redactor {
     fn disguise(&self, text: &str) -> String {
         let mut stream = Stream::new(&self.key, text);
         let hex = is_hex(text);
+        // Percent-encoded bytes become others, or they would spell the secret.
         let mut escaped = 0;
         let other = |c: char| {
             if escaped > 0 || c == '%' {
+                let second = escaped == 1;
                 escaped = if c == '%' { 2 } else { escaped - 1 };
-                return c;
+                return match c {
+                    '%' => c,
+                    // 0x61 to 0x69: plain letters.
+                    _ if !second => '6',
+                    _ => stream.one_of(b"123456789"),
+                };
             }
             match c {
+                c if c.len_utf8() == 2 => stream.one_of_wide(),
+                c if !c.is_ascii() => stream.one_as_long_as(c),
                 _ if hex => stream.one_of(b"0123456789abcdef"),
                 'a'..='z' => stream.one_of(b"abcdefghijklmnopqrstuvwxyz"),
                 'A'..='Z' => stream.one_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
@@ -247,7 +269,26 @@ impl Stream {
         }
     }
 
+    /// A letter of two bytes in UTF-8.
+    fn one_of_wide(&mut self) -> char {
+        let at = u32::from(self.byte() % 32);
+        char::from_u32(0x430 + at).unwrap_or('\u{430}')
+    }
+
+    /// A character of three or four bytes, as many as this one has.
+    fn one_as_long_as(&mut self, c: char) -> char {
+        let at = u32::from(self.byte());
+        let from = if c.len_utf8() == 3 { 0x4e00 } else { 0x1f300 };
+        char::from_u32(from + at).unwrap_or(c)
+    }
+
     fn one_of(&mut self, alphabet: &[u8]) -> char {
+        let byte = usize::from(self.byte());
+        let at = byte % alphabet.len().max(1);
+        alphabet.get(at).copied().map_or('x', char::from)
+    }
+
+    fn byte(&mut self) -> u8 {
         if self.left.is_empty() {
             let block = Sha256::new()
                 .chain_update(self.seed)
@@ -255,10 +296,16 @@ impl Stream {
             self.left = block.finalize().to_vec();
             self.block += 1;
         }
-        let byte = usize::from(self.left.pop().unwrap_or_default());
-        let at = byte % alphabet.len().max(1);
-        alphabet.get(at).copied().map_or('x', char::from)
+        self.left.pop().unwrap_or_default()
     }
+}
+
+/// What the content type says it is.
+fn is_form(request: &Request) -> bool {
+    let form = |(name, value): &(String, String)| {
+        name == "content-type" && value.contains("x-www-form-urlencoded")
+    };
+    request.headers.iter().any(form)
 }
 
 fn secrets_of_target(request: &Request) -> Vec<String> {
@@ -316,6 +363,16 @@ fn collect(value: &Value, name: &str, found: &mut BTreeSet<String>) {
 fn decoded(text: &str) -> Option<String> {
     let decoded = percent_decode_str(text).decode_utf8().ok()?;
     (decoded != text).then(|| decoded.into_owned())
+}
+
+/// As many random bytes as there are in a base64 text.
+fn other_bytes(text: &str) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let bytes = STANDARD.decode(text).unwrap_or_default();
+    // None of them could be text, so that the form stays the same.
+    let other: Vec<u8> = bytes.iter().map(|_| 0x80 | rand::random::<u8>()).collect();
+    STANDARD.encode(other)
 }
 
 /// Fresh random bytes, or numbers, in the form of the recorded ones.

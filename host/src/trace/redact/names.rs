@@ -37,7 +37,8 @@ const PLAIN: [&str; 29] = [
 const PLAIN_FAMILIES: [&str; 3] = ["sec-fetch-", "sec-ch-", "sec-websocket-"];
 
 /// Last words of names whose values are secrets.
-const SECRET: [&str; 20] = [
+const SECRET: [&str; 22] = [
+    "apikey",
     "assertion",
     "auth",
     "authorization",
@@ -48,6 +49,7 @@ const SECRET: [&str; 20] = [
     "csrf",
     "jwt",
     "otp",
+    "passcode",
     "passphrase",
     "passwd",
     "password",
@@ -70,16 +72,56 @@ const SECRET_KEYS: [&str; 6] = [
     "signing",
 ];
 
-/// True if what a name stands for is to be kept secret: its last word says so.
+/// Last words that say something of a secret and are none.
+const ABOUT: [&str; 14] = [
+    "algorithm",
+    "count",
+    "expire",
+    "expires",
+    "expiry",
+    "format",
+    "id",
+    "length",
+    "life",
+    "sha256",
+    "state",
+    "status",
+    "type",
+    "use",
+];
+
+/// True if what a name stands for is to be kept secret: a word of it says so, and the last
+/// does not say that it is only about one.
 pub(in crate::trace) fn is_secret(name: &str) -> bool {
-    let words = words(name);
-    let mut words = words.iter().rev().map(String::as_str);
-    match words.next() {
-        Some("key") => words.next().is_some_and(|word| SECRET_KEYS.contains(&word)),
-        Some("apikey") => true,
-        Some(last) => SECRET.contains(&last),
-        None => false,
+    let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+    let words = words(&decoded);
+    if words
+        .last()
+        .is_some_and(|last| ABOUT.contains(&last.as_str()))
+    {
+        return false;
     }
+    let key = |pair: &[String]| match pair {
+        [of, key] => key == "key" && SECRET_KEYS.contains(&of.as_str()),
+        _ => false,
+    };
+    words.windows(2).any(key) || words.iter().any(|word| names_a_secret(word))
+}
+
+/// `password2` and `accesstoken` do as well.
+fn names_a_secret(word: &str) -> bool {
+    let word = word.trim_end_matches(|c: char| c.is_ascii_digit());
+    let long = |secret: &&str| secret.len() >= 5 && word.ends_with(*secret);
+    SECRET.contains(&word) || SECRET.iter().any(long)
+}
+
+/// True for a setting that is to be kept secret: also any key, and a URL with credentials.
+pub(super) fn is_secret_setting(name: &str, value: &str) -> bool {
+    let words = words(name);
+    let keyed = words
+        .iter()
+        .any(|word| matches!(word.as_str(), "key" | "pass" | "salt"));
+    keyed || is_secret(name) || value.contains("://") && value.contains('@')
 }
 
 /// `access_token`, `accessToken` and `Access-Token` have the same words.
@@ -148,10 +190,11 @@ pub(super) fn change_header(
         ("sec-websocket-protocol", _) => {
             let protocols = value.split(',').map(|protocol| {
                 let plain = protocol.trim().len() < 20;
+                let inner = protocol.trim();
                 if plain {
                     protocol.to_owned()
                 } else {
-                    change(protocol)
+                    protocol.replace(inner, &change(inner))
                 }
             });
             protocols.collect::<Vec<_>>().join(",")
@@ -188,6 +231,13 @@ mod tests {
             "apikey",
             "JWT_SECRET",
             "ws-ticket",
+            "user%5Bpassword%5D",
+            "to%6ben",
+            "password2",
+            "password_confirmation",
+            "csrfmiddlewaretoken",
+            "accesstoken",
+            "otp",
         ] {
             assert!(is_secret(name), "{name}");
         }
@@ -221,7 +271,7 @@ mod tests {
             (
                 "sec-websocket-protocol",
                 "chat, abcdefghijklmnopqrstuvwxyz",
-                "chat,*",
+                "chat, *",
             ),
         ] {
             assert_eq!(changed(name, value), expected, "{name}: {value}");

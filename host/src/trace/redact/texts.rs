@@ -27,13 +27,7 @@ pub fn token_like(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// `name=value&...` and nothing that would be JSON.
-pub(super) fn is_form(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.~%+&=*".contains(c);
-    text.contains('=') && text.chars().all(plain)
-}
-
-/// Every string in a JSON text with the name it has, repeated names too; none: it is no
+/// Every string and number in a JSON text with the name it has, repeated names too; none: it is no
 /// JSON object or list.
 pub(super) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let text = text.trim_start();
@@ -78,16 +72,16 @@ impl<'de> Visitor<'de> for Search {
         Ok(Found(Vec::new()))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Found, E> {
-        Ok(Found(Vec::new()))
+    fn visit_i64<E>(self, number: i64) -> Result<Found, E> {
+        Ok(Found(vec![(String::new(), number.to_string())]))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Found, E> {
-        Ok(Found(Vec::new()))
+    fn visit_u64<E>(self, number: u64) -> Result<Found, E> {
+        Ok(Found(vec![(String::new(), number.to_string())]))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Found, E> {
-        Ok(Found(Vec::new()))
+    fn visit_f64<E>(self, number: f64) -> Result<Found, E> {
+        Ok(Found(vec![(String::new(), number.to_string())]))
     }
 
     fn visit_unit<E>(self) -> Result<Found, E> {
@@ -105,7 +99,9 @@ impl<'de> Visitor<'de> for Search {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Found, A::Error> {
         let mut all = Vec::new();
         while let Some((name, Found(found))) = fields.next_entry::<String, Found>()? {
-            let named = |(inner, value): (String, String)| match inner.is_empty() {
+            // What stands below a secret name is secret too.
+            let outer = super::names::is_secret(&name);
+            let named = |(inner, value): (String, String)| match inner.is_empty() || outer {
                 true => (name.clone(), value),
                 false => (inner, value),
             };
@@ -142,7 +138,14 @@ mod tests {
     fn every_string_of_a_json_text_has_its_name() {
         let text = r#"{"a": "1", "b": {"c": ["2", {"d": "3"}], "a": "4"}, "n": 5, "a": "6"}"#;
         let found = pairs(text).unwrap();
-        let expected = [("a", "1"), ("c", "2"), ("d", "3"), ("a", "4"), ("a", "6")];
+        let expected = [
+            ("a", "1"),
+            ("c", "2"),
+            ("d", "3"),
+            ("a", "4"),
+            ("n", "5"),
+            ("a", "6"),
+        ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(found, expected);
         for text in ["", "a=1", "\"a\"", "{\"a\":", "5"] {
