@@ -97,7 +97,7 @@ fn report(file: &Path) -> anyhow::Result<Report> {
         websocket: exports("lockgate:plugin/websocket@"),
         grants: survey.needs().into_iter().map(str::to_owned).collect(),
         not_linked: survey
-            .not_linked()
+            .not_linked(revision::contract(&bytes))
             .iter()
             .map(LoadError::to_string)
             .collect(),
@@ -116,9 +116,10 @@ fn refusal(name: &str, bytes: &[u8]) -> anyhow::Result<Option<LoadError>> {
     let service = ServiceConfig {
         name: name.to_owned(),
         grants: Grants::of_a_replay(),
+        contract: revision::contract(bytes).unwrap_or(first.contract),
         ..first.clone()
     };
-    let engine = Engine::new(std::iter::once(&service.limits), config.stack)?;
+    let engine = Engine::for_service(&service, config.stack)?;
     Ok(Revision::load(&engine, Arc::new(service), bytes, None, None).err())
 }
 
@@ -204,18 +205,18 @@ mod tests {
         let report = of(b"\0asm\x01\0\0\0");
         assert_eq!(report.refused.unwrap(), LoadError::CoreModule.to_string());
         let http = r#"(component
-            (import "lockgate:plugin/redis@0.1.0" (instance))
+            (import "wasi:http/types@0.2.4" (instance))
             (import "wasi:sockets/tcp@0.2.4" (instance))
             (instance $none) (export "wasi:http/incoming-handler@0.2.4" (instance $none)))"#;
         let report = of(&wat::parse_str(http).unwrap());
         assert_eq!(report.contract, Some("wasi:http"));
-        assert_eq!(report.grants, ["redis"]);
+        assert!(report.grants.is_empty(), "it asks no functions of the host");
         assert_eq!(report.not_linked.len(), 1);
         assert!(report.refused.as_deref().unwrap().contains("wasi:sockets"));
         let text = shown(Path::new("x.wasm"), &report);
         for line in [
             "contract:     wasi:http\n",
-            "WASI:         wasi:sockets/tcp@0.2.4\n",
+            "wasi:sockets/tcp@0.2.4\n",
             "verdict:      every service would refuse it: the component imports",
         ] {
             assert!(text.contains(line), "{text}");

@@ -87,8 +87,16 @@ pub(super) fn check(
 }
 
 /// The same for one import, with nothing to compare it with.
-pub(super) fn judge(name: &str, service: &str, grants: &Grants) -> Result<(), LoadError> {
-    check_one(name, service, grants, ImportChange::default)
+pub(super) fn judge(
+    name: &str,
+    service: &str,
+    contract: Contract,
+    grants: &Grants,
+) -> Result<(), LoadError> {
+    match contract {
+        Contract::Plugin => check_one(name, service, grants, ImportChange::default),
+        Contract::WasiHttp => check_wasi(name, ImportChange::default),
+    }
 }
 
 /// The interface of wit/ that an import names, of whatever version.
@@ -323,7 +331,8 @@ mod tests {
         let engine = crate::engine::Engine::new(std::iter::once(limits), 512 << 10).unwrap();
         let linker = engine.linker(&Grants::of_a_replay()).unwrap();
         let text = format!("(component (import \"{import}\" (instance {exports})))");
-        let component = wasmtime::component::Component::new(engine.wasmtime(), text).unwrap();
+        let binary = wat::parse_str(text).unwrap();
+        let component = wasmtime::component::Component::new(engine.wasmtime(), binary).unwrap();
         let linked = linker.instantiate_pre(&component).map(|_| ());
         linked
             .err()

@@ -10,7 +10,7 @@ use wasmparser::{KnownCustom, Parser, Payload, ProducersSectionReader, Validator
 
 use super::LoadError;
 use super::imports;
-use crate::config::Grants;
+use crate::config::{Contract, Grants};
 
 /// What was found in a file.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -96,11 +96,12 @@ impl Survey {
     }
 
     /// The imports that no service can be granted, with the words of the refusal.
-    pub fn not_linked(&self) -> Vec<LoadError> {
+    pub fn not_linked(&self, contract: Option<Contract>) -> Vec<LoadError> {
         let all = Grants::of_a_replay();
+        let contract = contract.unwrap_or_default();
         self.imports
             .iter()
-            .filter_map(|item| imports::judge(&item.name, "", &all).err())
+            .filter_map(|item| imports::judge(&item.name, "", contract, &all).err())
             .collect()
     }
 }
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(survey.needs(), ["jwt", "redis"]);
         assert_eq!(survey.producers["language"]["Rust"], "1.95");
         let words: Vec<String> = survey
-            .not_linked()
+            .not_linked(None)
             .iter()
             .map(LoadError::to_string)
             .collect();

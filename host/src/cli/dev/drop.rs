@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use http::Method;
 use serde::Deserialize;
 
-use super::super::remote::Remote;
+use crate::cli::remote::Remote;
 
 /// A large component takes its time to be compiled.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -105,7 +105,14 @@ fn the_same_secret_becomes_the_same_and_keeps_its_shape() {
         another.headers[0].1, changed.headers[0].1,
         "another key for each call"
     );
-    assert_eq!(redactor.disguise("a%2Fb%3D").matches("%2F").count(), 1);
+    let encoded = redactor.disguise("a%2Fb%3D");
+    assert_eq!(
+        (encoded.len(), encoded.matches("%6").count()),
+        (8, 2),
+        "{encoded}"
+    );
+    let wide = redactor.disguise("\u{43f}\u{430}\u{20ac}x");
+    assert!(wide.len() == 8 && !wide.contains('\u{20ac}'), "{wide}");
     assert!(is_hex(&redactor.disguise(&"0a1b".repeat(8))));
 }
 
