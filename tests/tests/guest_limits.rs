@@ -144,13 +144,15 @@ async fn tables_memories_and_instances_are_counted() {
     let host = small("", &component::constant(7)).await;
     host.swap(HERE, &modules(&["(table 1 funcref)"; 8])).await;
     assert_eq!(number(&host).await, 7);
-    host.swap(HERE, &modules(&[""; 15])).await;
+    host.swap(HERE, &modules(&[""; 23])).await;
+    assert_eq!(number(&host).await, 7);
+    host.swap(HERE, &modules(&["(memory 1)"])).await;
     assert_eq!(number(&host).await, 7);
     refused(&host, &modules(&["(table 1 funcref)"; 9]), &["9 tables"]).await;
     let both = "(table 1 funcref)".repeat(2);
     refused(&host, &modules(&[&both]), &["tables", "2"]).await;
-    refused(&host, &modules(&["(memory 1)"]), &["2", "memories"]).await;
-    refused(&host, &modules(&[""; 16]), &["17", "instances"]).await;
+    refused(&host, &modules(&["(memory 1)"; 2]), &["3", "memories"]).await;
+    refused(&host, &modules(&[""; 24]), &["25", "instances"]).await;
 }
 
 #[tokio::test]
