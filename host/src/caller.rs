@@ -128,7 +128,9 @@ fn normal_origin(text: &str) -> Option<String> {
     let (scheme, rest) = text.trim().split_once("://")?;
     let scheme = scheme.to_ascii_lowercase();
     let authority: Authority = rest.trim_end_matches('/').parse().ok()?;
-    if authority.as_str().contains('@') || authority.host().is_empty() {
+    // RFC 3986 (section 3.2.2) allows commas in a host. No name in DNS has one, and to those
+    // who read `X-Forwarded-Host` it ends an entry.
+    if authority.as_str().contains(['@', ',']) || authority.host().is_empty() {
         return None;
     }
     let host = authority.host().to_ascii_lowercase();
@@ -254,6 +256,10 @@ mod tests {
             ),
             (
                 &[("host", "a.example"), ("origin", "http://x@a.example")],
+                Origin::Foreign,
+            ),
+            (
+                &[("host", "a,b"), ("origin", "http://a,b")],
                 Origin::Foreign,
             ),
             (
