@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use lockgate_tests::component::with_note;
 use lockgate_tests::project::{Project, Served, lockgate};
@@ -57,6 +58,8 @@ async fn answers(served: &Served) {
 }
 
 /// Swaps under requests: none is lost, none is answered by anything but the plugin.
+/// The callers pause between requests: a new component compiles with what processor time
+/// the requests leave, and these are large.
 async fn swaps(served: &Arc<Served>, component: &[u8]) {
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = tokio::task::JoinSet::new();
@@ -69,6 +72,7 @@ async fn swaps(served: &Arc<Served>, component: &[u8]) {
                 let answer = served.call(Method::GET, &path).send().await.expect(200);
                 assert_eq!(answer.json()["hello"], format!("n{number}"));
                 count += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             count
         });
