@@ -69,8 +69,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     let config = setup.config(&plain(), None, folder.path())?;
-    let limits = config.services.iter().map(|service| &service.limits);
-    let engine = Engine::new(limits, config.stack)?;
+    let service = config.services.first().context("there is no service")?;
+    let engine = Engine::for_service(service, config.stack)?;
     let (mut passed, mut failed) = (0_u32, 0_u32);
     for (path, file) in &files {
         let group = path.file_stem().unwrap_or_default().to_string_lossy();
