@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Tells the time in UTC. Clones of a fixed clock share their hands.
 #[derive(Debug, Clone, Default)]
@@ -39,15 +42,26 @@ impl Clock {
 
     /// Unix milliseconds.
     pub fn millis(&self) -> u64 {
+        u64::try_from(self.since_1970().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Time since 1970, as finely as the system tells it.
+    pub fn since_1970(&self) -> Duration {
         match &self.0 {
-            Some(hands) => hands.load(Ordering::SeqCst),
+            Some(hands) => Duration::from_millis(hands.load(Ordering::SeqCst)),
             // A clock before 1970 is a broken machine; 0 makes every token young
             // rather than the host fall over.
             None => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| {
-                    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-                }),
+                .unwrap_or_default(),
         }
     }
+}
+
+/// RFC 3339 in UTC, whole seconds, ending in `Z`.
+pub fn timestamp(at: OffsetDateTime) -> String {
+    at.replace_nanosecond(0)
+        .unwrap_or(at)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }

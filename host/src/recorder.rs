@@ -5,16 +5,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::bindings::lockgate::plugin::types::Request;
+use crate::clock::Clock;
 use crate::config::{RecordWhen, Recording, ServiceConfig};
 use crate::instance::{Fault, Job, Output};
 use crate::lane::Share;
 use crate::pool::Pool;
 use crate::sandbox::Meter;
-use crate::tape::{Tape, since_1970};
+use crate::tape::Tape;
 use crate::trace::{self, Key, KeyError, Outcome, Redactor, Trace};
 
 /// Calls that are being written at once; more are not kept.
@@ -84,9 +84,7 @@ impl Recorder {
 
     /// A tape for the next call, if it is one that is watched.
     pub fn tape(&self) -> Option<Arc<Tape>> {
-        let share = self.settings.share;
-        let chosen = share >= 1.0 || rand::random::<f64>() < share;
-        chosen.then(|| Arc::new(Tape::recording()))
+        chosen(self.settings.share).then(|| Arc::new(Tape::recording()))
     }
 
     /// Keeps a call that has ended, if it is to be kept. Returns at once.
@@ -162,7 +160,7 @@ impl Recorder {
         let name = format!(
             "{}-{:03}-{}-{:04x}.{end}",
             trace.recorded_at.replace(':', ""),
-            since_1970().subsec_millis(),
+            Clock::system().since_1970().subsec_millis(),
             trace.request_id,
             rand::random::<u16>(),
         );
@@ -231,23 +229,27 @@ pub async fn run(
         running.discard(instance);
         output
     };
-    match lane.run(on_lane, call).await {
-        Some(Ok(Output::Response(response))) => Outcome::of_answer(&response),
-        Some(Ok(Output::Actions(_))) => outcome_of(Err(&Fault::NoSockets)),
-        Some(Err(fault)) => outcome_of(Err(&fault)),
-        None => outcome_of(Err(&Fault::Wall)),
-    }
+    let result = lane.run(on_lane, call).await;
+    outcome(&result.unwrap_or(Err(Fault::Wall)))
 }
 
 /// What came of a request, as a trace has it.
-pub fn outcome_of(outcome: Result<&http::Response<Bytes>, &Fault>) -> Outcome {
-    match outcome {
-        Ok(answer) => Outcome::of_answer(answer),
-        Err(fault) => Outcome::Fault {
-            kind: fault.kind().to_owned(),
-            words: fault.to_string(),
-        },
+pub fn outcome(result: &Result<Output, Fault>) -> Outcome {
+    let fault = match result {
+        Ok(Output::Response(answer)) => return Outcome::of_answer(answer),
+        // No request is answered so.
+        Ok(Output::Actions(_)) => &Fault::NoSockets,
+        Err(fault) => fault,
+    };
+    Outcome::Fault {
+        kind: fault.kind().to_owned(),
+        words: fault.to_string(),
     }
+}
+
+/// True for this share of the calls, 0 to 1.
+pub fn chosen(share: f64) -> bool {
+    share >= 1.0 || rand::random::<f64>() < share
 }
 
 fn count(service: &str, result: &'static str) {
@@ -283,23 +285,10 @@ pub fn read_key(path: &Path) -> Result<Key, SetupError> {
 /// Puts the file in place and takes the oldest ones away.
 fn write(folder: &Path, name: &str, file: &[u8], keep: usize) -> std::io::Result<PathBuf> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
     let place = folder.join(name);
-    let new = folder.join(format!(".{name}.new"));
-    let mut options = std::fs::OpenOptions::new();
-    let mut opened = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    let written = opened
-        .write_all(file)
-        .and_then(|()| std::fs::rename(&new, &place));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&new);
-    }
-    written?;
+    let mut new = tempfile::Builder::new().prefix(".").tempfile_in(folder)?;
+    new.write_all(file)?;
+    new.persist(&place)?;
     let mut traces = Vec::new();
     for entry in std::fs::read_dir(folder)?.flatten() {
         let name = entry.file_name();

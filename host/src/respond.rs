@@ -12,8 +12,8 @@ use http::header::{
 use http::{Response, StatusCode};
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use crate::clock::timestamp;
 use crate::sockets::Close;
 
 /// Why the host itself answers a request, instead of its plugin.
@@ -249,14 +249,6 @@ pub fn json<T: Serialize>(status: StatusCode, body: &T) -> Response<Bytes> {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
-}
-
-/// RFC 3339 in UTC, whole seconds, ending in `Z`.
-pub fn timestamp(at: OffsetDateTime) -> String {
-    at.replace_nanosecond(0)
-        .unwrap_or(at)
-        .format(&Rfc3339)
-        .unwrap_or_default()
 }
 
 /// Whole seconds for `Retry-After` (RFC 9110 section 10.2.3), at least 1.

@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ pub use bytes::{of_bytes, readable, unreadable};
 pub use changes::Changes;
 pub use difference::Difference;
 
-use changes::{CHANGES, OUTSIDE, is_change, stand_in};
+use changes::{OUTSIDE, for_shadow, is_change, stand_in};
 use difference::{parted, shown};
 
 /// Most that is kept of one call, bytes: a component must not fill the host's memory.
@@ -321,7 +320,7 @@ impl Inner {
         if is_change(name) {
             self.strayed.push(name.to_owned());
         }
-        stand_in(&CHANGES, name)
+        for_shadow(name)
     }
 }
 
@@ -335,13 +334,6 @@ fn weight(value: &Value) -> usize {
         _ => 0,
     };
     inner.saturating_add(NODE)
-}
-
-/// Time since 1970 on the system's clock.
-pub fn since_1970() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

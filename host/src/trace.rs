@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::bindings::lockgate::plugin::types::Request;
+use crate::clock::timestamp;
 use crate::config::Limits;
 use crate::tape::{Entry, of_bytes, readable, unreadable};
 
@@ -73,6 +75,8 @@ pub enum Outcome {
     },
 }
 
+type Headers = [(String, String)];
+
 /// Why a file is no trace.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
@@ -127,18 +131,8 @@ impl Outcome {
         if self == other {
             return None;
         }
-        let (
-            Outcome::Answer {
-                status,
-                headers,
-                body,
-            },
-            Outcome::Answer {
-                status: its_status,
-                headers: its_headers,
-                body: its_body,
-            },
-        ) = (self, other)
+        let (Some((status, headers, body)), Some((its_status, its_headers, its_body))) =
+            (self.answer(), other.answer())
         else {
             return Some(format!(
                 "recorded was {}, now {}",
@@ -165,6 +159,18 @@ impl Outcome {
         ))
     }
 
+    /// Status, headers and body, if it is an answer.
+    fn answer(&self) -> Option<(u16, &Headers, &Value)> {
+        match self {
+            Outcome::Answer {
+                status,
+                headers,
+                body,
+            } => Some((*status, headers, body)),
+            Outcome::Fault { .. } => None,
+        }
+    }
+
     /// In a few words.
     pub fn shown(&self) -> String {
         match self {
@@ -172,12 +178,6 @@ impl Outcome {
             Outcome::Fault { words, .. } => format!("no answer ({words})"),
         }
     }
-}
-
-fn now() -> String {
-    let now = time::OffsetDateTime::now_utc().truncate_to_second();
-    let shown = now.format(&time::format_description::well_known::Rfc3339);
-    shown.unwrap_or_default()
 }
 
 fn text(body: &Value) -> String {
@@ -217,7 +217,7 @@ impl Trace {
             format: FORMAT,
             service: component.0.to_owned(),
             digest: component.1.to_owned(),
-            recorded_at: now(),
+            recorded_at: timestamp(OffsetDateTime::now_utc()),
             request_id: request_id.to_owned(),
             redacted: false,
             limits: limits.clone(),

@@ -33,6 +33,19 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// Runs a command of the binary that needs no host, with an empty environment; gives what it
+/// printed, after checking the exit code.
+pub fn run(words: &[&str], success: bool) -> String {
+    let output = std::process::Command::new(binary())
+        .args(words)
+        .env_clear()
+        .output()
+        .expect("run the binary");
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    assert_eq!(output.status.success(), success, "{words:?}: {said}");
+    said
+}
+
 /// The folder of built plugins: `LOCKGATE_TEST_PLUGINS`, else `target/plugins`.
 pub fn plugins() -> PathBuf {
     match std::env::var_os("LOCKGATE_TEST_PLUGINS") {

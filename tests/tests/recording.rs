@@ -55,18 +55,9 @@ async fn kept(host: &Host, number: usize) -> Vec<PathBuf> {
 
 /// Runs `lockgate replay`; what it printed.
 fn replay(trace: &Path, plugin: &Path, more: &[&str], success: bool) -> String {
-    let output = std::process::Command::new(place::binary())
-        .arg("replay")
-        .arg(trace)
-        .arg("--plugin")
-        .arg(plugin)
-        .args(more)
-        .env_clear()
-        .output()
-        .expect("run the binary");
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
-    assert_eq!(output.status.success(), success, "{said}");
-    said
+    let [trace, plugin] = [trace, plugin].map(|path| path.to_str().expect("plain text"));
+    let words = [&["replay", trace, "--plugin", plugin], more].concat();
+    place::run(&words, success)
 }
 
 fn read(trace: &Path) -> Value {

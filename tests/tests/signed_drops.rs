@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use lockgate_tests::component::{self, Probe, digest, version_text};
-use lockgate_tests::place;
+use lockgate_tests::place::{self, run};
 use lockgate_tests::wait::eventually;
 use lockgate_tests::{Host, Service};
 use tempfile::TempDir;
@@ -61,18 +61,6 @@ impl Signer {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path of plain text")
-}
-
-/// Runs a command of the binary that needs no host.
-fn run(words: &[&str], success: bool) -> String {
-    let output = std::process::Command::new(place::binary())
-        .args(words)
-        .env_clear()
-        .output()
-        .expect("run the binary");
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
-    assert_eq!(output.status.success(), success, "{words:?}: {said}");
-    said
 }
 
 fn signature_path(host: &Host, service: Service) -> PathBuf {

@@ -24,16 +24,8 @@ fn plugin(tests: &[(&str, &str)]) -> (TempDir, PathBuf) {
 
 /// Runs it; what it printed.
 fn run(dir: &Path, more: &[&str], success: bool) -> String {
-    let output = std::process::Command::new(place::binary())
-        .arg("test")
-        .arg(dir)
-        .args(more)
-        .env_clear()
-        .output()
-        .expect("run the binary");
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
-    assert_eq!(output.status.success(), success, "{said}");
-    said
+    let dir = dir.to_str().expect("plain text");
+    place::run(&[&["test", dir], more].concat(), success)
 }
 
 const GOOD: &str = r#"

@@ -13,6 +13,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, fault, sent};
+use crate::clock::timestamp;
 use crate::respond::{self, Fault};
 use crate::slot::{self, ByHand, Report, Slot};
 
@@ -117,7 +118,7 @@ impl From<slot::Entry> for Event {
 }
 
 pub(super) fn shown(at: SystemTime) -> String {
-    respond::timestamp(at.into())
+    timestamp(at.into())
 }
 
 /// Body of `/plugins`.

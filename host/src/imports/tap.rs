@@ -67,9 +67,6 @@ macro_rules! tap {
     };
     (@ $module:ident; async $call:ident $name:literal ($($argument:ident: $type:ty),*) -> $answer:ty; $($rest:tt)*) => {
         async fn $call(&mut self, $($argument: $type),*) -> Trapped<$answer> {
-            if self.tape.is_none() {
-                return wit::$module::Host::$call(&mut self.context, $($argument),*).await;
-            }
             if let Some(result) = self.played($name, ($(&$argument,)*))? {
                 return Ok(result);
             }
@@ -80,9 +77,6 @@ macro_rules! tap {
     };
     (@ $module:ident; $call:ident $name:literal ($($argument:ident: $type:ty),*) -> $answer:ty; $($rest:tt)*) => {
         fn $call(&mut self, $($argument: $type),*) -> Trapped<$answer> {
-            if self.tape.is_none() {
-                return wit::$module::Host::$call(&mut self.context, $($argument),*);
-            }
             if let Some(result) = self.played($name, ($(&$argument,)*))? {
                 return Ok(result);
             }

@@ -9,7 +9,7 @@ use rand::TryRng;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
 use crate::clock::Clock;
-use crate::tape::{Tape, since_1970};
+use crate::tape::Tape;
 
 /// Has WASI ask the tape, if there is one, before the host's clock and the system.
 pub(super) fn connect(wasi: &mut WasiCtxBuilder, clock: &Clock, tape: Option<&Arc<Tape>>) {
@@ -37,15 +37,11 @@ impl HostWallClock for Wall {
     }
 
     fn now(&self) -> Duration {
-        let host = || match self.0.is_fixed() {
-            true => Duration::from_millis(self.0.millis()),
-            false => since_1970(),
-        };
         let Some(tape) = &self.1 else {
-            return host();
+            return self.0.since_1970();
         };
         let (seconds, nanos): (u64, u32) = tape.value("clock.wall", (), || {
-            let now = host();
+            let now = self.0.since_1970();
             (now.as_secs(), now.subsec_nanos())
         });
         Duration::new(seconds, nanos.min(999_999_999))

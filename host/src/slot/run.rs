@@ -9,15 +9,17 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::outcome::{Answer, BUSY, Refusal};
 use super::quarantine::{Change, Entry};
+use super::shadow::Shadow;
 use super::{Loaded, Slot};
 use crate::bindings::lockgate::plugin::types::Request;
 use crate::bindings::socket_events::Action;
 use crate::config::Limits;
 use crate::instance::{Fault, Job, Output};
-use crate::recorder;
+use crate::lane::Share;
+use crate::pool::Pool;
+use crate::recorder::{self, Recorder};
 use crate::sandbox::Meter;
 use crate::tape::Tape;
-use crate::trace::Outcome;
 
 /// Past its own deadline a call gets this long to notice; then the answer goes out
 /// and the call ends on the slow lane.
@@ -144,15 +146,11 @@ impl Slot {
         let meter = Arc::new(Meter::new(self.service.limits.cpu, wall));
         let (pool, call) = (loaded.pool.clone(), call.clone());
         let (on_lane, looked_at) = (meter.clone(), meter.clone());
-        let recorder = self.recorder.clone().filter(|_| !call.job.needs_sockets());
-        let shadow = self.shadow_of(&call.job, loaded.revision().digest());
-        let tape = recorder.as_ref().and_then(|recorder| recorder.tape());
-        let tape = tape.or_else(|| shadow.is_some().then(|| Arc::new(Tape::recording())));
-        let lane = self.aside.clone();
+        let watch = self.watch(&call.job, loaded);
         let running = async move {
-            let taken = match &tape {
+            let taken = match &watch {
                 // On a tape from its first instruction: it can be played again only so.
-                Some(tape) => pool.start(meter.clone(), Some(tape.clone())).await,
+                Some(watch) => pool.start(meter.clone(), Some(watch.tape.clone())).await,
                 None => pool.take(meter.clone()).await,
             };
             let mut instance = match taken {
@@ -168,21 +166,17 @@ impl Slot {
             let wrote = instance.wrote();
             // The place is free only now, even if nobody waits for the answer any more.
             let _place = &call.place;
-            if let (Some(tape), Some(outcome)) = (&tape, outcome(&result)) {
-                if let Some(recorder) = &recorder {
-                    recorder.ended(tape, &pool, &lane, &call.request_id, &call.job, &outcome);
-                }
-                if let Some(shadow) = shadow {
-                    shadow.follow(tape, &call.request_id, &call.job, outcome);
-                }
+            let give_back = watch.is_none();
+            if let Some(watch) = watch {
+                watch.ended(&pool, &call, &result);
             }
             match result {
-                Ok(output) if tape.is_some() => {
-                    pool.discard(instance);
-                    Attempt::Answered(output)
-                }
                 Ok(output) => {
-                    pool.give_back(instance);
+                    // One tape is for one call.
+                    match give_back {
+                        true => pool.give_back(instance),
+                        false => pool.discard(instance),
+                    }
                     Attempt::Answered(output)
                 }
                 Err(fault) => {
@@ -202,6 +196,29 @@ impl Slot {
                 wrote: true,
             },
         }
+    }
+
+    /// What is to be done besides about a request that `loaded` answers; most often nothing.
+    fn watch(&self, job: &Job, loaded: &Loaded) -> Option<Watch> {
+        if job.needs_sockets() {
+            return None;
+        }
+        let taped = self.recorder.as_ref().and_then(|recorder| {
+            let tape = recorder.tape()?;
+            Some((recorder.clone(), tape))
+        });
+        let shadow = self.shadow_of(loaded.revision().digest());
+        let (recorder, tape) = match taped {
+            Some((recorder, tape)) => (Some(recorder), tape),
+            None if shadow.is_some() => (None, Arc::new(Tape::recording())),
+            None => return None,
+        };
+        Some(Watch {
+            tape,
+            recorder,
+            shadow,
+            lane: self.aside.clone(),
+        })
     }
 
     /// Brings what came of a call to the revision's quarantine.
@@ -288,12 +305,23 @@ impl Drop for Trying {
     }
 }
 
-/// What came of a request; none: it was a socket's event.
-fn outcome(result: &Result<Output, Fault>) -> Option<Outcome> {
-    match result {
-        Ok(Output::Response(response)) => Some(Outcome::of_answer(response)),
-        Ok(Output::Actions(_)) => None,
-        Err(fault) => Some(recorder::outcome_of(Err(fault))),
+/// One request on a tape, and who wants that.
+struct Watch {
+    tape: Arc<Tape>,
+    recorder: Option<Arc<Recorder>>,
+    shadow: Option<Arc<Shadow>>,
+    lane: Share,
+}
+
+impl Watch {
+    fn ended(self, pool: &Arc<Pool>, call: &Call, result: &Result<Output, Fault>) {
+        let (id, job, outcome) = (&call.request_id, &call.job, recorder::outcome(result));
+        if let Some(recorder) = &self.recorder {
+            recorder.ended(&self.tape, pool, &self.lane, id, job, &outcome);
+        }
+        if let Some(shadow) = self.shadow {
+            shadow.follow(&self.tape, id, job, outcome);
+        }
     }
 }
 

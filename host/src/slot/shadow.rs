@@ -204,13 +204,11 @@ impl Slot {
         Ok(report)
     }
 
-    /// The candidate, if it gets a copy of this one, which the revision `answering` answers.
-    pub(super) fn shadow_of(&self, job: &Job, answering: &str) -> Option<Arc<Shadow>> {
+    /// The candidate, if it gets a copy of a request that the revision `answering` answers.
+    pub(super) fn shadow_of(&self, answering: &str) -> Option<Arc<Shadow>> {
         let shadow = self.shadow.load_full()?;
-        let share = shadow.settings.share;
-        let chosen = share >= 1.0 || rand::random::<f64>() < share;
         let fits = self.is_compared(&shadow) && shadow.against == answering;
-        (chosen && fits && !job.needs_sockets()).then_some(shadow)
+        (fits && recorder::chosen(shadow.settings.share)).then_some(shadow)
     }
 
     /// False once another revision serves than the candidate was compared with.

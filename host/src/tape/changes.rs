@@ -13,15 +13,11 @@ pub struct Changes {
 
 /// A call that changes something, and what a shadow gets for it. Those of `redis` are not
 /// here: they go to an overlay.
-pub(super) const CHANGES: [(&str, &str); 15] = [
+const CHANGES: [(&str, &str); 12] = [
     ("counters.add", "null"),
     ("events.publish", r#"{"Err":"Denied"}"#),
     ("fallback.copy", r#"{"Ok":null}"#),
     ("fallback.create", r#"{"Err":"Unavailable"}"#),
-    // These note that they were asked, or ask others.
-    ("fallback.find", r#"{"Err":"Unavailable"}"#),
-    ("fallback.find-by-token", r#"{"Err":"Unavailable"}"#),
-    ("users.lookup", r#"{"state":"Unknown","degraded":true}"#),
     ("fallback.remove", r#"{"Err":"Unavailable"}"#),
     ("fallback.update", r#"{"Err":"Unavailable"}"#),
     ("jwt.reissue", r#"{"Err":"Unavailable"}"#),
@@ -32,9 +28,18 @@ pub(super) const CHANGES: [(&str, &str); 15] = [
     ("sockets.close", r#"{"Ok":0}"#),
 ];
 
+const NOBODY_ASKED: (&str, &str) = ("users.lookup", r#"{"state":"Unknown","degraded":true}"#);
+
 /// What a replay gets for what would leave this process.
-pub(super) const OUTSIDE: [(&str, &str); 1] =
-    [("users.lookup", r#"{"state":"Unknown","degraded":true}"#)];
+pub(super) const OUTSIDE: [(&str, &str); 1] = [NOBODY_ASKED];
+
+/// What a shadow gets for calls that note that they were made, or ask others. The other
+/// component may do without them.
+const NOTED: [(&str, &str); 3] = [
+    ("fallback.find", r#"{"Err":"Unavailable"}"#),
+    ("fallback.find-by-token", r#"{"Err":"Unavailable"}"#),
+    NOBODY_ASKED,
+];
 
 /// The functions of `redis` that change something.
 const STORE_CHANGES: [&str; 8] = [
@@ -54,11 +59,12 @@ pub(super) fn stand_in(known: &[(&str, &str)], name: &str) -> Option<Value> {
     found.map(|(_, result)| serde_json::from_str(result).unwrap_or_default())
 }
 
-/// Stood in for, and yet no change that another component should have made.
-const READS: [&str; 3] = ["fallback.find", "fallback.find-by-token", "users.lookup"];
+/// What a shadow gets for a call; none: the host is to be asked.
+pub(super) fn for_shadow(name: &str) -> Option<Value> {
+    stand_in(&CHANGES, name).or_else(|| stand_in(&NOTED, name))
+}
 
 /// True for a function that changes something.
 pub(super) fn is_change(name: &str) -> bool {
-    let stands = CHANGES.iter().any(|(function, _)| *function == name);
-    !READS.contains(&name) && (stands || STORE_CHANGES.contains(&name))
+    CHANGES.iter().any(|(function, _)| *function == name) || STORE_CHANGES.contains(&name)
 }

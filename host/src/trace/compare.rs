@@ -11,18 +11,8 @@ pub fn shown_difference(users: &Outcome, candidate: &Outcome) -> Option<String> 
     if users == candidate {
         return None;
     }
-    let (
-        Outcome::Answer {
-            status,
-            headers,
-            body,
-        },
-        Outcome::Answer {
-            status: its_status,
-            headers: its_headers,
-            body: its_body,
-        },
-    ) = (users, candidate)
+    let (Some((status, headers, body)), Some((its_status, its_headers, its_body))) =
+        (users.answer(), candidate.answer())
     else {
         return Some(format!("{} became {}", users.shown(), candidate.shown()));
     };
