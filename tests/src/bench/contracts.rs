@@ -1,20 +1,21 @@
 //! The same small answer by the plugins' contract and by `wasi:http`, by turns in every
-//! round, each with instances that are used again and with one for each request. Plugins in
-//! Python and JavaScript have their turn too where they are built.
+//! round, each with instances that are used again and with one for each request; and what
+//! `lockgate new` makes in Rust, Python and JavaScript, which all answer the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Method;
+use serde_json::Value;
 
 use super::Settings;
 use super::figures::{Of, Turn, median, ratios, spread, values};
 use super::load::{Body, Load, Pace, Until};
 use super::server::{REUSE, Usage};
 use crate::host::{Host, Service};
-use crate::http::Answer;
 use crate::measure::Report;
 use crate::place;
+use crate::project::Project;
 
 /// The service that is the measured component.
 const HERE: Service = Service::Coordinator;
@@ -27,8 +28,9 @@ const PATH: &str = "/static";
 const ANSWER: &str =
     r#"{"status":"ok","service":"static","items":[1,2,3],"text":"the same each time"}"#;
 
-/// Where a plugin in another language may answer.
-const PATHS: [&str; 3] = [PATH, "/hello", "/"];
+/// What every new plugin answers, whatever its language.
+const HELLO: &str = "/hello";
+const HELLO_ANSWER: &str = r#"{"hello":"world"}"#;
 
 /// A component, and how it is run.
 #[derive(Debug)]
@@ -37,8 +39,8 @@ struct Subject {
     file: PathBuf,
     contract: &'static str,
     reuse: u32,
-    /// It answers with this at [`PATH`]; none: with anything, somewhere.
-    answer: Option<&'static str>,
+    path: &'static str,
+    answer: &'static str,
     turns: Vec<Turn>,
 }
 
@@ -67,43 +69,41 @@ pub(super) async fn run(settings: &Settings, report: &mut Report) {
 }
 
 fn subjects() -> Vec<Subject> {
-    let subject = |what: &str, contract, file: PathBuf, reuse, answer| Subject {
-        name: match reuse {
-            1 => format!("{what}, an instance for each request"),
-            _ => format!("{what}, an instance for {reuse}"),
-        },
-        file,
-        contract,
-        reuse,
-        answer,
-        turns: Vec::new(),
-    };
     let mut subjects = Vec::new();
-    for (contract, file) in [
-        ("plugin", place::probe()),
-        ("wasi-http", place::wasi_http_guest()),
-    ] {
+    let mut add = |what: &str, contract, file: &Path, (path, answer)| {
         for reuse in [REUSE, 1] {
-            let one = subject(contract, contract, file.clone(), reuse, Some(ANSWER));
-            subjects.push(one);
-        }
-    }
-    for (language, name) in [("Python", "python"), ("JavaScript", "js")] {
-        let file = place::target().join(format!("examples/{name}.wasm"));
-        if let Ok(bytes) = std::fs::read(&file) {
-            let contract = match holds(&bytes, b"wasi:http/incoming-handler") {
-                true => "wasi-http",
-                false => "plugin",
+            let mode = match reuse {
+                1 => "an instance for each request".to_owned(),
+                _ => format!("an instance for {reuse}"),
             };
-            subjects.push(subject(language, contract, file, REUSE, None));
+            subjects.push(Subject {
+                name: format!("{what}, {mode}"),
+                file: file.to_owned(),
+                contract,
+                reuse,
+                path,
+                answer,
+                turns: Vec::new(),
+            });
         }
+    };
+    add("plugin", "plugin", &place::probe(), (PATH, ANSWER));
+    add(
+        "wasi-http",
+        "wasi-http",
+        &place::wasi_http_guest(),
+        (PATH, ANSWER),
+    );
+    for (language, name, folder) in [
+        ("Rust", "rust", "new-rust"),
+        ("Python", "python", "python-example"),
+        ("JavaScript", "js", "js-example"),
+    ] {
+        let file = Project::make_kept(folder, name).build(&[]);
+        let what = format!("{language}, a new plugin");
+        add(&what, "plugin", &file, (HELLO, HELLO_ANSWER));
     }
     subjects
-}
-
-/// True if the bytes hold the text.
-fn holds(bytes: &[u8], text: &[u8]) -> bool {
-    bytes.windows(text.len()).any(|window| window == text)
 }
 
 /// A host that runs the component, and a load on it.
@@ -121,7 +121,12 @@ async fn turn(subject: &Subject, time: Duration) -> Result<Turn, String> {
         .env("LOG_LEVEL", "WARNING")
         .config(config);
     let host = host.start().await;
-    let path = path(subject, &host).await?;
+    let path = subject.path;
+    let answer = host.call(Method::GET, HERE, path).send().await;
+    let wanted: Value = serde_json::from_str(subject.answer).unwrap_or_default();
+    if answer.status != 200 || serde_json::from_str(&answer.text()).ok() != Some(wanted) {
+        return Err(format!("{} {}", answer.status, answer.text()));
+    }
     let load = |time| Load {
         url: format!("http://127.0.0.1:{}{path}", host.port(HERE)),
         body: Body::None,
@@ -141,23 +146,6 @@ async fn turn(subject: &Subject, time: Duration) -> Result<Turn, String> {
         rss: after.rss,
         outcome,
     })
-}
-
-/// Where the component answers as it should.
-async fn path(subject: &Subject, host: &Host) -> Result<&'static str, String> {
-    let ask = async |path| -> Answer { host.call(Method::GET, HERE, path).send().await };
-    if let Some(wanted) = subject.answer {
-        let answer = ask(PATH).await;
-        let right = answer.status == 200 && answer.text() == wanted;
-        let seen = || format!("{} {}", answer.status, answer.text());
-        return if right { Ok(PATH) } else { Err(seen()) };
-    }
-    for path in PATHS {
-        if ask(path).await.status == 200 {
-            return Ok(path);
-        }
-    }
-    Err(format!("no answer of 200 at {}", PATHS.join(", ")))
 }
 
 /// Medians, and each against the first in the same round.
