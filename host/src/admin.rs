@@ -150,7 +150,8 @@ fn sent(response: http::Response<Bytes>) -> Response {
     response.map(Body::from)
 }
 
-/// True if the request names a loopback address, `localhost` or the configured address.
+/// True if the request names a loopback address, `localhost` or the configured address; a
+/// listener on all addresses takes any address, but no other name.
 fn is_own_name(request: &Request, configured: SocketAddr) -> bool {
     let named = request.uri().authority().cloned().or_else(|| {
         let host = request.headers().get(HOST)?;
@@ -164,7 +165,10 @@ fn is_own_name(request: &Request, configured: SocketAddr) -> bool {
         .trim_start_matches('[')
         .trim_end_matches(']');
     match host.parse::<IpAddr>() {
-        Ok(address) => address.is_loopback() || address == configured.ip(),
+        Ok(address) => {
+            let own = configured.ip();
+            address.is_loopback() || own.is_unspecified() || address == own
+        }
         Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
@@ -174,12 +178,30 @@ mod tests {
     use super::*;
 
     fn own(host: Option<&str>) -> bool {
+        own_of("10.0.0.5:8024", host)
+    }
+
+    fn own_of(configured: &str, host: Option<&str>) -> bool {
         let mut request = Request::builder().uri("/plugins");
         if let Some(host) = host {
             request = request.header(HOST, host);
         }
         let request = request.body(Body::empty()).unwrap();
-        is_own_name(&request, "10.0.0.5:8024".parse().unwrap())
+        is_own_name(&request, configured.parse().unwrap())
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_is_asked_by_address_only() {
+        for (configured, host, answered) in [
+            ("0.0.0.0:8024", "10.0.0.6:8024", true),
+            ("[::]:8024", "[fd00::6]:8024", true),
+            ("0.0.0.0:8024", "localhost", true),
+            ("0.0.0.0:8024", "evil.example", false),
+            ("0.0.0.0:8024", "10.0.0.6.evil.example", false),
+        ] {
+            assert_eq!(own_of(configured, Some(host)), answered, "{host}");
+        }
+        assert!(!own_of("0.0.0.0:8024", None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `lockgate healthcheck`: one GET with a time limit, yes or no. It reads no
+//! `lockgate healthcheck`: a GET of each URL with a time limit, yes or no. It reads no
 //! configuration, follows no redirect and knows nothing of what the answer says.
 
 use std::process::ExitCode;
@@ -13,33 +13,36 @@ use hyper_util::rt::TokioExecutor;
 const EXAMPLES: &str = "\
 Example:
   lockgate healthcheck http://127.0.0.1:8025/health
+  lockgate healthcheck http://127.0.0.1:8025/health http://127.0.0.1:8026/health
 
-Exit code 0: the answer was 2xx. 1: another status, or none in time.";
+Exit code 0: all answers were 2xx. 1: another status, or none in time.";
 
 /// Arguments of `lockgate healthcheck`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// What to ask; plain http only.
-    url: http::Uri,
-    /// Seconds to wait for the answer.
+    /// What to ask, one after the other; plain http only.
+    #[arg(required = true, value_name = "URL")]
+    urls: Vec<http::Uri>,
+    /// Seconds to wait for each answer.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10))]
     timeout: u64,
 }
 
-/// Asks, and prints one line.
+/// Asks, and prints a line for each answer, up to the first that is not 2xx.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let limit = Duration::from_secs(args.timeout);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let status = runtime.block_on(ask(args.url.clone(), limit))?;
-    println!("{} answered {status}", args.url);
-    Ok(if status.is_success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    for url in &args.urls {
+        let status = runtime.block_on(ask(url.clone(), limit))?;
+        println!("{url} answered {status}");
+        if !status.is_success() {
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn ask(url: http::Uri, limit: Duration) -> anyhow::Result<http::StatusCode> {
