@@ -18,7 +18,7 @@ from starlette.responses import Response
 # No answer of Lockgate is that large.
 MOST_BYTES = 1 << 20
 CONNECT_SECONDS = 0.5
-# Never believed of a peer: they speak of its connection or of its own body.
+# What a caller needs to know; the rest speaks of the peer's connection or of its own body.
 PASSED_BACK = (
     "cache-control",
     "retry-after",
