@@ -1,5 +1,6 @@
 //! `docs/limits.md` and `docs/security-model.md` name defaults, constants, tests and files;
-//! these tests hold them to it. They read text and settings, and start nothing.
+//! these tests hold them to it, and `docs/configuration.md` to what the code writes. They read
+//! text and settings, and start nothing.
 
 #![allow(
     clippy::unwrap_used,
@@ -288,6 +289,16 @@ fn reference(code: &str) -> Option<(&str, &str)> {
 }
 
 // --- the tests ---------------------------------------------------------------------
+
+#[test]
+fn the_configuration_reference_is_what_the_code_says() {
+    let written = lockgate::config::reference().unwrap();
+    assert!(
+        document("configuration.md") == written,
+        "docs/configuration.md is out of date: \
+         lockgate config reference > docs/configuration.md"
+    );
+}
 
 #[test]
 fn the_defaults_are_those_of_the_code() {

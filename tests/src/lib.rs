@@ -16,6 +16,7 @@ pub mod frames;
 pub mod host;
 pub mod http;
 pub mod impostor;
+pub mod main_api;
 pub mod measure;
 pub mod memory;
 pub mod metrics;

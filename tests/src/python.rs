@@ -1,5 +1,5 @@
-//! A Python with the packages of `tests/python/requirements.txt`, in a folder of its own
-//! below the target folder. What is missing is a failure that says so.
+//! A Python with the packages of a `requirements.txt`, in a folder of its own below the
+//! target folder. What is missing is a failure that says so.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,24 @@ pub fn scripts() -> PathBuf {
     place::repository().join("tests/python")
 }
 
-/// The interpreter; makes its folder at the first use, and again when the requirements
-/// have changed.
+/// The interpreter of the scripts.
+///
+/// # Panics
+/// As [`prepared`].
+pub fn interpreter() -> PathBuf {
+    prepared("python", &scripts().join("requirements.txt"))
+}
+
+/// An interpreter with what a file of requirements names, in a folder of this name; makes it
+/// at the first use, and again when the requirements have changed.
 ///
 /// # Panics
 /// Python is missing, or a package cannot be installed.
-pub fn interpreter() -> PathBuf {
+pub fn prepared(name: &str, requirements: &Path) -> PathBuf {
     let lock = File::create(place::scratch().join("python-lock")).expect("make a lock");
     lock.lock().expect("wait for the packages' installation");
-    let folder = place::target().join("tools/python");
-    environment("python3", &scripts().join("requirements.txt"), &folder)
-        .unwrap_or_else(|fault| panic!("{fault}"))
+    let folder = place::target().join("tools").join(name);
+    environment("python3", requirements, &folder).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
 /// Makes a virtual environment that holds what a file of requirements names, unless it

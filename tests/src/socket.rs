@@ -70,6 +70,15 @@ impl Host {
 }
 
 impl Opening {
+    /// A socket of any server, at a path with its query.
+    pub fn at(port: u16, target: &str) -> Self {
+        Self {
+            port,
+            target: target.to_owned(),
+            headers: Vec::new(),
+        }
+    }
+
     /// With a header.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));

@@ -2,9 +2,11 @@
 //! command has a file of its own; this one only parses and dispatches.
 
 mod check;
+mod config;
 mod dev;
 mod healthcheck;
 mod inspect;
+mod manual;
 mod new;
 mod plugins;
 mod remote;
@@ -27,7 +29,8 @@ Examples:
   lockgate healthcheck http://127.0.0.1:8025/health
 
 Settings come from the file that LOCKGATE_CONFIG names (else ./lockgate.toml, if it
-is there) and from the environment, which beats the file. README.md lists them.";
+is there) and from the environment, which beats the file. `lockgate config reference`
+lists them.";
 
 /// Serves WebAssembly components as HTTP services and swaps them while they serve.
 #[derive(Debug, Parser)]
@@ -73,6 +76,14 @@ enum Command {
     Replay(replay::Args),
     /// Ask a health endpoint; for containers without curl.
     Healthcheck(healthcheck::Args),
+    /// Print what may stand in the configuration file.
+    Config(config::Args),
+    /// Write the manual pages.
+    #[command(hide = true)]
+    Man(manual::Man),
+    /// Print completions for a shell.
+    #[command(hide = true)]
+    Completions(manual::Completions),
 }
 
 impl Cli {
@@ -102,6 +113,9 @@ impl Cli {
             Command::Test(args) => test::run(&args),
             Command::Replay(args) => replay::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
+            Command::Config(args) => config::run(&args),
+            Command::Man(args) => manual::man(&args),
+            Command::Completions(args) => manual::completions(&args),
         };
         outcome.unwrap_or_else(|error| {
             eprintln!("lockgate: {error:#}");
@@ -133,6 +147,8 @@ mod tests {
             &["lockgate", "dev"],
             &["lockgate", "inspect"],
             &["lockgate", "healthcheck"],
+            &["lockgate", "config"],
+            &["lockgate", "completions", "tcl"],
             &["lockgate", "healthcheck", "http://h/", "--timeout", "11"],
             &["lockgate", "rollback"],
             &["lockgate", "rollback", "a/b"],
@@ -168,6 +184,7 @@ mod tests {
             "check",
             "token",
             "healthcheck",
+            "config",
             "plugins",
             "rollback",
             "pin",

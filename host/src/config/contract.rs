@@ -1,7 +1,20 @@
 //! The contracts between the host and a component. Each service takes components of one.
 
 /// What a component exports to be asked, and what it may import.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    schemars::JsonSchema,
+    serde::Deserialize,
+    serde::Serialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contract {
     /// `lockgate:plugin`, as in `wit/`.

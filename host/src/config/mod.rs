@@ -8,10 +8,12 @@ mod environment;
 mod file;
 mod grants;
 mod recording;
+mod reference;
 mod services;
 
 pub use contract::Contract;
 pub use recording::{RecordWhen, Recording};
+pub use reference::{reference, schema};
 pub use services::SERVICES;
 
 use std::collections::BTreeSet;

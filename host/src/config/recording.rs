@@ -16,7 +16,9 @@ pub struct Recording {
 }
 
 /// Which of the calls that were watched are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, schemars::JsonSchema, serde::Deserialize, serde::Serialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordWhen {
     /// Those without an answer, or with one of 500 or more.
