@@ -236,9 +236,10 @@ fn annotate(
                 field.insert("x-environment".to_owned(), variable.clone().into());
             }
         }
-        match field.get_mut("additionalProperties") {
-            Some(named) => annotate(named, &format!("{key}.<name>."), defaults, variables),
-            None => annotate(field, &format!("{key}."), defaults, variables),
+        if field.get("properties").is_some() {
+            annotate(field, &format!("{key}."), defaults, variables);
+        } else if let Some(named) = field.get_mut("additionalProperties") {
+            annotate(named, &format!("{key}.<name>."), defaults, variables);
         }
     }
 }
