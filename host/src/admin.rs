@@ -3,6 +3,7 @@
 //! that a web page cannot reach it through a browser on the same machine (DNS rebinding).
 
 mod gauges;
+mod page;
 mod plugins;
 mod shadow;
 mod token;
@@ -78,6 +79,7 @@ pub fn answers(admin: Admin) -> Answers {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .merge(page::routes())
         .merge(plugins::routes())
         .merge(shadow::routes())
         .fallback(async || fault(&Fault::NotFound))
@@ -133,12 +135,14 @@ async fn metrics(Shared(admin): Shared<Admin>) -> Response {
     response
 }
 
-/// Why a request goes no further. Whoever can reach a loopback address may read.
+/// Why a request goes no further. Whoever can reach a loopback address may read; the
+/// page's own files hold nothing that is secret, and ask for the token where one is needed.
 fn refusal(request: &Request, address: SocketAddr, token: &Token) -> Option<Fault> {
     if !is_own_name(request, address) {
         return Some(Fault::ForeignHost);
     }
-    let open = address.ip().is_loopback() && request.method().is_safe();
+    let public = address.ip().is_loopback() || page::is_of_page(request.uri().path());
+    let open = public && request.method().is_safe();
     (!open && !token.is_in(request.headers())).then_some(Fault::Unauthorized)
 }
 

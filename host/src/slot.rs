@@ -161,8 +161,10 @@ impl Slot {
             loaded_at: loaded.revision().loaded_at(),
             quarantined: loaded.quarantine.is_closed(),
         });
+        let previous = self.previous.load_full();
+        let previous = previous.map(|loaded| loaded.revision().digest().to_owned());
         let (pinned, kept) = (self.shelf.pinned(), self.shelf.kept());
-        self.record.report(revision, pinned, kept)
+        self.record.report(revision, previous, pinned, kept)
     }
 
     /// Notes a fault of the file that is not about its content, e.g. that it is gone.

@@ -12,7 +12,7 @@ use axum::routing::{MethodRouter, get, post};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, fault, sent};
+use super::{Admin, fault, sent, shadow};
 use crate::clock::timestamp;
 use crate::respond::{self, Fault};
 use crate::slot::{self, ByHand, Report, Slot};
@@ -58,13 +58,17 @@ struct Entry {
     loaded_at: Option<String>,
     /// An operator keeps this revision, whatever lies in the folder.
     pinned: bool,
-    /// Digests that can be gone back to, the newest first.
+    /// Digest of the one before, while it is still in memory.
+    previous: Option<String>,
+    /// Digests on disk that can be gone back to, the newest first.
     kept: Vec<String>,
     /// Why the file in the folder is not the one that serves.
     last_error: Option<String>,
     last_error_at: Option<String>,
     /// The latest swaps and refusals, oldest first.
     history: Vec<Event>,
+    /// The candidate that gets copies of live requests.
+    shadow: Option<shadow::Report>,
 }
 
 /// One swap or refusal.
@@ -80,6 +84,7 @@ impl Entry {
     fn new(slot: &Slot, address: SocketAddr) -> Entry {
         let Report {
             revision,
+            previous,
             pinned,
             kept,
             last_error,
@@ -94,6 +99,7 @@ impl Entry {
                 Some(_) => "serving",
             },
             pinned: pinned.is_some(),
+            previous,
             kept,
             revision: revision.as_ref().map(|revision| revision.number),
             size: revision.as_ref().map(|revision| revision.size),
@@ -102,6 +108,9 @@ impl Entry {
             last_error_at: last_error.as_ref().map(|failure| shown(failure.at)),
             last_error: last_error.map(|failure| failure.message),
             history: history.into_iter().map(Event::from).collect(),
+            shadow: slot
+                .shadow_report()
+                .map(|report| shadow::Report::new(slot, report)),
         }
     }
 }

@@ -45,7 +45,7 @@ struct Wanted {
 
 /// What is known of it. Times are RFC 3339.
 #[derive(Serialize)]
-struct Report {
+pub(super) struct Report {
     service: String,
     digest: String,
     since: String,
@@ -78,27 +78,29 @@ impl From<Found> for Difference {
     }
 }
 
+impl Report {
+    pub(super) fn new(slot: &Slot, report: ShadowReport) -> Report {
+        let differences = report.differences.into_iter().map(Difference::from);
+        Report {
+            service: slot.service().name.clone(),
+            digest: report.digest,
+            since: shown(report.since),
+            share: report.share,
+            compared: report.compared,
+            different: report.different,
+            passed_over: report.passed_over,
+            promoted: report.promoted,
+            problem: report.not_promoted,
+            differences: differences.collect(),
+        }
+    }
+}
+
 fn entry(slot: &Slot, report: Option<ShadowReport>) -> Response {
-    let Some(report) = report else {
-        return fault(&Fault::Conflict(NoShadow::None.to_string()));
-    };
-    let body = Report {
-        service: slot.service().name.clone(),
-        digest: report.digest,
-        since: shown(report.since),
-        share: report.share,
-        compared: report.compared,
-        different: report.different,
-        passed_over: report.passed_over,
-        promoted: report.promoted,
-        problem: report.not_promoted,
-        differences: report
-            .differences
-            .into_iter()
-            .map(Difference::from)
-            .collect(),
-    };
-    sent(respond::json(StatusCode::OK, &body))
+    match report {
+        Some(report) => sent(respond::json(StatusCode::OK, &Report::new(slot, report))),
+        None => fault(&Fault::Conflict(NoShadow::None.to_string())),
+    }
 }
 
 /// What is known of the candidate.

@@ -62,6 +62,8 @@ pub struct LoadReport {
 pub struct Report {
     /// None: no component was ever loaded.
     pub revision: Option<RevisionReport>,
+    /// Digest of the one before, while it is still in memory.
+    pub previous: Option<String>,
     /// Digest of the only revision that may serve, by an operator's word.
     pub pinned: Option<String>,
     /// Digests that can be gone back to, the newest first.
@@ -123,12 +125,14 @@ impl Record {
     pub(super) fn report(
         &self,
         revision: Option<RevisionReport>,
+        previous: Option<String>,
         pinned: Option<String>,
         kept: Vec<String>,
     ) -> Report {
         let inner = self.lock();
         Report {
             revision,
+            previous,
             pinned,
             kept,
             last_error: inner.failure.clone(),
@@ -158,7 +162,7 @@ mod tests {
     fn a_failure_stays_until_it_is_cleared_and_the_history_is_bounded() {
         let record = Record::default();
         record.failed(Some("aa"), "broken");
-        let report = || record.report(None, None, Vec::new());
+        let report = || record.report(None, None, None, Vec::new());
         assert_eq!(report().last_error.unwrap().message, "broken");
         for number in 1..=30 {
             record.loaded(number, "bb");

@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -86,13 +88,53 @@ impl Tab {
 
     /// Presses Enter.
     pub async fn enter(&mut self) {
-        for (kind, text) in [("keyDown", "\r"), ("keyUp", "")] {
+        self.press("Enter", 13, "\r").await;
+    }
+
+    /// Presses the tabulator key, which moves the focus, until an expression in the page is
+    /// true.
+    pub async fn tab_until(&mut self, expression: &str) {
+        for _ in 0..100 {
+            if self.value(expression).await == Ok(Value::Bool(true)) {
+                return;
+            }
+            self.press("Tab", 9, "").await;
+        }
+        let last = self
+            .value("document.activeElement.outerHTML.slice(0, 200)")
+            .await;
+        panic!("the tabulator key never leads to {expression}; it is at {last:?}");
+    }
+
+    async fn press(&mut self, name: &str, code: u8, text: &str) {
+        // A key that writes nothing is a raw one.
+        let down = if text.is_empty() {
+            "rawKeyDown"
+        } else {
+            "keyDown"
+        };
+        for (kind, text) in [(down, text), ("keyUp", "")] {
             let key = json!({
-                "type": kind, "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13,
+                "type": kind, "key": name, "code": name, "windowsVirtualKeyCode": code,
                 "text": text,
             });
             self.call("Input.dispatchKeyEvent", key).await;
         }
+    }
+
+    /// A picture (PNG) of the whole page in the light or the dark theme.
+    pub async fn picture(&mut self, theme: &str, width: u32, file: &Path) {
+        let theme = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
+        self.call("Emulation.setEmulatedMedia", theme).await;
+        let size = json!({
+            "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false,
+        });
+        self.call("Emulation.setDeviceMetricsOverride", size).await;
+        let asked = json!({"format": "png", "captureBeyondViewport": true});
+        let picture = self.call("Page.captureScreenshot", asked).await;
+        let text = picture["data"].as_str().expect("a picture");
+        let bytes = STANDARD.decode(text).expect("base64");
+        std::fs::write(file, bytes).expect("write a picture");
     }
 
     /// Role and name of all that the page tells those who do not see it.
