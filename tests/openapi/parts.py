@@ -1,11 +1,13 @@
 """What scripts/openapi needs beside schemathesis: tokens, and the comparison of the
-document with the plugins' tables of routes. It sends no request."""
+document with the plugins' tables of routes, and what a run has reached. It sends no request."""
 
+import json
 import re
 import secrets
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jwt
 import yaml
@@ -13,12 +15,13 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def token(secret_file, user):
-    """A good access token of its own session, signed with the key in the file."""
+def token(secret_file, user, use):
+    """A good token of its own session for a use, signed with the key in the file."""
     key = Path(secret_file).read_bytes().strip()
     now = int(time.time())
     claims = {"sub": user, "email": "ada@example.org", "id": int(user), "role": "user",
-              "session_id": "s-" + secrets.token_hex(8), "iat": now, "nbf": now, "exp": now + 3600}
+              "session_id": "s-" + secrets.token_hex(8), "iat": now, "nbf": now, "exp": now + 3600,
+              "token_use": use}
     return jwt.encode(claims, key, "HS256")
 
 
@@ -51,7 +54,29 @@ def routes():
     return left == right and bool(right)
 
 
-if sys.argv[1] == "token":
-    print(token(sys.argv[2], sys.argv[3]))
-else:
-    sys.exit(0 if routes() else 1)
+def reached(report):
+    """Prints how many requests a run made; returns whether each operation that it tried
+    has answered with 2xx at least once, so that the good paths are checked as well."""
+    entries = json.loads(Path(report).read_text())["log"]["entries"]
+    known = {(verb, path) for _, verb, path in documented()}
+    tried, good = set(), 0
+    for entry in entries:
+        operation = entry["request"]["method"], urlsplit(entry["request"]["url"]).path
+        if operation in known:
+            tried.add(operation)
+        good += 200 <= entry["response"]["status"] < 300
+    answered = {(e["request"]["method"], urlsplit(e["request"]["url"]).path)
+                for e in entries if 200 <= e["response"]["status"] < 300}
+    for operation in sorted(tried - answered):
+        print("never answered with 2xx:", *operation)
+    print(f"{len(entries)} requests, {good} answers of 2xx")
+    return bool(tried) and tried <= answered
+
+
+match sys.argv[1:]:
+    case ["token", secret_file, user, use]:
+        print(token(secret_file, user, use))
+    case ["reached", report]:
+        sys.exit(0 if reached(report) else 1)
+    case _:
+        sys.exit(0 if routes() else 1)
