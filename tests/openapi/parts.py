@@ -73,10 +73,33 @@ def reached(report):
     return bool(tried) and tried <= answered
 
 
+def refused(report):
+    """The same for a run without a token: each operation that needs one has answered 401,
+    and none of them 2xx."""
+    paths = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())["paths"]
+    needing = {(verb.upper(), path) for path, item in paths.items()
+               for verb, operation in item.items()
+               if verb != "servers" and operation["security"] and {} not in operation["security"]}
+    entries = json.loads(Path(report).read_text())["log"]["entries"]
+    seen = {}
+    for entry in entries:
+        operation = entry["request"]["method"], urlsplit(entry["request"]["url"]).path
+        seen.setdefault(operation, set()).add(entry["response"]["status"])
+    wrong = [operation for operation in needing & seen.keys()
+             if 401 not in seen[operation] or any(200 <= s < 300 for s in seen[operation])]
+    for operation in sorted(wrong):
+        print("a token is not demanded:", *operation)
+    refusals = sum(entry["response"]["status"] == 401 for entry in entries)
+    print(f"{len(entries)} requests without a token, {refusals} answers of 401")
+    return bool(entries) and not wrong
+
+
 match sys.argv[1:]:
     case ["token", secret_file, user, use]:
         print(token(secret_file, user, use))
     case ["reached", report]:
         sys.exit(0 if reached(report) else 1)
+    case ["refused", report]:
+        sys.exit(0 if refused(report) else 1)
     case _:
         sys.exit(0 if routes() else 1)
