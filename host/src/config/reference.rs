@@ -58,8 +58,8 @@ pub fn schema() -> Result<Value, ConfigError> {
     settings.contract = Contract::Deserialize;
     let mut schema = settings.into_generator().into_root_schema_for::<File>();
     NoNull.transform(&mut schema);
+    schema.insert("title".to_owned(), "lockgate.toml".into());
     let mut schema = schema.to_value();
-    schema["title"] = "lockgate.toml".into();
     let (defaults, variables) = (defaults()?, variables()?);
     annotate(&mut schema, "", &defaults, &variables);
     Ok(schema)
