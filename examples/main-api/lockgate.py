@@ -10,6 +10,7 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import httpx
@@ -52,8 +53,10 @@ def base(service: str, port: int) -> str:
 
 
 def client() -> httpx.AsyncClient:
-    """One for the process. Proxies and redirects are none of Lockgate's."""
+    """One for the process. Proxies and redirects are none of Lockgate's. It keeps no cookie:
+    one user's would go out with the next user's call."""
     return httpx.AsyncClient(
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
         timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
         limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
         follow_redirects=False,

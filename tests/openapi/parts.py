@@ -54,6 +54,14 @@ def routes():
     return left == right and bool(right)
 
 
+def demanding():
+    """The operations that need a token."""
+    paths = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())["paths"]
+    return {(verb.upper(), path) for path, item in paths.items() for verb, operation in item.items()
+            if verb != "servers" and not operation.get("x-websocket")
+            and operation["security"] and {} not in operation["security"]}
+
+
 def reached(report):
     """Prints how many requests a run made; returns whether each operation that it tried
     has answered with 2xx at least once, so that the good paths are checked as well."""
@@ -76,10 +84,7 @@ def reached(report):
 def refused(report):
     """The same for a run without a token: each operation that needs one has answered 401,
     and none of them 2xx."""
-    paths = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())["paths"]
-    needing = {(verb.upper(), path) for path, item in paths.items()
-               for verb, operation in item.items()
-               if verb != "servers" and operation["security"] and {} not in operation["security"]}
+    needing = demanding()
     entries = json.loads(Path(report).read_text())["log"]["entries"]
     seen = {}
     for entry in entries:
@@ -94,7 +99,31 @@ def refused(report):
     return bool(entries) and not wrong
 
 
+def everything(reports):
+    """Over all runs: each documented operation was answered with 2xx in one with a token,
+    and each that needs a token with 401 in one without. An operation that was left out of
+    every run is found here."""
+    good, refusals = set(), set()
+    for report in reports:
+        for entry in json.loads(Path(report).read_text())["log"]["entries"]:
+            operation = entry["request"]["method"], urlsplit(entry["request"]["url"]).path
+            status = entry["response"]["status"]
+            if Path(report).stem.endswith("-no-token"):
+                refusals |= {operation} if status == 401 else set()
+            else:
+                good |= {operation} if 200 <= status < 300 else set()
+    known = {(verb, path) for _, verb, path in documented()}
+    for operation in sorted(known - good):
+        print("in no run answered with 2xx:", *operation)
+    for operation in sorted(demanding() - refusals):
+        print("in no run without a token answered with 401:", *operation)
+    print(f"operations: {len(known)} answered with 2xx, {len(demanding())} refused without a token")
+    return bool(known) and known <= good and demanding() <= refusals
+
+
 match sys.argv[1:]:
+    case ["everything", *reports]:
+        sys.exit(0 if everything(reports) else 1)
     case ["token", secret_file, user, use]:
         print(token(secret_file, user, use))
     case ["reached", report]:

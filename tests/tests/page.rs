@@ -154,6 +154,54 @@ async fn what_the_host_says_never_becomes_markup() {
 }
 
 #[tokio::test]
+async fn rates_and_latencies_are_those_of_the_window() {
+    let host = host().await;
+    let mut tab = open(&host).await;
+    // From each reading to the next, 2 s later at least: 100 requests, 99 of them within
+    // 1 ms and one within 50 ms; five answered 5xx.
+    let readings = r#"(() => {
+        const text = (n) => `
+lockgate_requests_total{service="jwt-token-adapter",status="2xx"} ${9000 + 95 * n}
+lockgate_requests_total{service="jwt-token-adapter",status="5xx"} ${10 + 5 * n}
+lockgate_request_seconds_bucket{service="jwt-token-adapter",le="0.0005"} 0
+lockgate_request_seconds_bucket{service="jwt-token-adapter",le="0.001"} ${4000 + 99 * n}
+lockgate_request_seconds_bucket{service="jwt-token-adapter",le="0.05"} ${9010 + 100 * n}
+lockgate_request_seconds_bucket{service="jwt-token-adapter",le="+Inf"} ${9010 + 100 * n}
+lockgate_instances{service="jwt-token-adapter"} 7
+lockgate_sockets_open{service="websocket-auth-gateway"} 3
+lockgate_faults_total{service="jwt-token-adapter",kind="<b>trap</b>"} 4
+lockgate_breaker_state{name="redis"} 2
+`;
+        const real = window.fetch;
+        let count = 0;
+        window.fetch = async (path, more) => {
+            if (path !== 'metrics') return real(path, more);
+            count += 1;
+            return new Response(text(count));
+        };
+        readings = [];
+    })()"#;
+    tab.value(readings).await.unwrap();
+    let cell = |row: u8, column: u8| {
+        format!(
+            "document.querySelector('#services').tBodies[0].rows[{row}].cells[{column}].textContent"
+        )
+    };
+    tab.becomes(&cell(0, 4), json!("≤ 1")).await;
+    tab.becomes(&cell(0, 5), json!("≤ 1")).await;
+    tab.becomes(&cell(0, 9), json!("7")).await;
+    tab.becomes(&cell(3, 10), json!("3")).await;
+    // 100 and 5 in at least 2 s, whatever the machine is busy with.
+    for (column, most) in [(3, 50), (6, 3)] {
+        let text = cell(0, column);
+        let fits = format!("Number({text}) > 0 && Number({text}) <= {most}");
+        tab.becomes(&fits, json!(true)).await;
+    }
+    shows(&mut tab, "open: left alone").await;
+    shows(&mut tab, "4 × <b>trap</b> since the start").await;
+}
+
+#[tokio::test]
 async fn its_files_hold_no_data_and_allow_nothing_foreign() {
     let host = host().await;
     for path in ["/", "/page.css", "/page.js"] {

@@ -29,7 +29,6 @@ function say(text, bad) {
   const node = $("outcome");
   node.className = bad ? "bad" : "";
   node.textContent = text;
-  node.hidden = false;
 }
 
 // --- asking
@@ -130,8 +129,6 @@ function drawServices(plugins) {
     const now = readings[readings.length - 1];
     const own = (labels) => labels.service === plugin.service;
     const gauge = (name) => sum(now, name, own);
-    const sockets = plugin.service === "websocket-auth-gateway"
-      ? sum(now, "lockgate_sockets_open", () => true) : gauge("lockgate_sockets_open");
     const [state, look] = STATES[plugin.state] || [plugin.state, "warn"];
     const cells = [
       plugin.service, plugin.address, plugin.pinned ? `${state}, pinned` : state,
@@ -139,7 +136,7 @@ function drawServices(plugins) {
       figure(quantile(0.5, plugin.service)), figure(quantile(0.99, plugin.service)),
       figure(rate("lockgate_requests_total", (l) => own(l) && l.status === "5xx"), 1),
       figure(gauge("lockgate_requests_in_flight")), figure(gauge("lockgate_requests_waiting")),
-      figure(gauge("lockgate_instances")), figure(sockets),
+      figure(gauge("lockgate_instances")), figure(gauge("lockgate_sockets_open")),
     ];
     cells.forEach((text, n) => {
       if (row.cells[n].textContent !== text) row.cells[n].textContent = text;
@@ -149,12 +146,12 @@ function drawServices(plugins) {
   while (body.rows.length > plugins.length) body.deleteRow(-1);
 }
 
-function order(text, label, key, question, path) {
+function order(text, label, key, question, path, still) {
   const button = make("button", text);
   button.type = "button";
   button.dataset.key = key;
   button.setAttribute("aria-label", label);
-  button.addEventListener("click", () => send(question, label, path));
+  button.addEventListener("click", () => send(question, label, path, still));
   return button;
 }
 
@@ -227,7 +224,10 @@ function candidate(plugin, path) {
   if (!shadow.promoted) {
     node.append(order("Promote", `Promote ${short(shadow.digest)} to serve ${plugin.service}`, "promote",
       `Have the candidate ${short(shadow.digest)} serve ${plugin.service}? ${shadow.different} of ${shadow.compared} answers differed.`,
-      `${path}/promote`));
+      `${path}/promote`, async () => {
+        const { plugins } = await (await ask("plugins")).json();
+        return plugins.some((other) => other.service === plugin.service && other.shadow?.digest === shadow.digest);
+      }));
   }
   return node;
 }
@@ -285,7 +285,12 @@ async function refresh() {
     if (!metrics.ok) throw new Error(await reason(metrics));
     const { plugins: list } = await plugins.json();
     const at = performance.now();
-    readings.push({ at, rows: parse(await metrics.text()) });
+    const reading = { at, rows: parse(await metrics.text()) };
+    const before = readings[readings.length - 1];
+    const every = () => true;
+    // Counters that fell: another process answers now.
+    if (before && sum(reading, "lockgate_requests_total", every) < sum(before, "lockgate_requests_total", every)) readings = [];
+    readings.push(reading);
     readings = readings.filter((reading) => at - reading.at <= WINDOW);
     drawServices(list);
     drawRevisions(list);
@@ -293,14 +298,18 @@ async function refresh() {
     drawErrors(list);
     link.className = "link";
     link.textContent = `Up to date, ${new Date().toLocaleTimeString()}`;
+    $("lost").textContent = "";
   } catch (error) {
     link.className = "link lost";
+    link.textContent = "";
     const said = error.name === "TypeError" || error.name === "TimeoutError" ? "it does not answer" : error.message;
-    link.textContent = `The host cannot be seen: ${said}`;
+    const text = `The host cannot be seen: ${said}`;
+    // A reader says it once, when it changes.
+    if ($("lost").textContent !== text) $("lost").textContent = text;
   }
 }
 
-async function send(question, what, path) {
+async function send(question, what, path, still) {
   if (!token()) {
     say(`${what}: give the admin token first.`, true);
     $("token").focus();
@@ -314,6 +323,10 @@ async function send(question, what, path) {
   await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
   if (dialog.returnValue !== "yes") return;
   try {
+    if (still && !(await still())) {
+      say(`${what}: it is another candidate by now; look again.`, true);
+      return;
+    }
     const answer = await ask(path, "POST");
     if (answer.ok) say(`${what}: done.`);
     else say(`${what}: ${await reason(answer)}.`, true);
