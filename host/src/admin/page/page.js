@@ -10,6 +10,7 @@ const $ = (id) => document.getElementById(id);
 
 /** Readings of /metrics, the oldest first: { at, rows: Map(name -> [[labels, value]]) }. */
 let readings = [];
+const latest = () => readings[readings.length - 1];
 /** What each article shows, so that only what changed is made anew. */
 const shown = new Map();
 
@@ -76,12 +77,12 @@ function sum(reading, name, fits) {
 
 /** How much a counter grew within the window; undefined before the second reading. */
 function grown(name, fits) {
-  const [old, now] = [readings[0], readings[readings.length - 1]];
+  const [old, now] = [readings[0], latest()];
   if (!old || old === now) return undefined;
   return Math.max(0, (sum(now, name, fits) || 0) - (sum(old, name, fits) || 0));
 }
 
-const span = () => (readings[readings.length - 1].at - readings[0].at) / 1000;
+const span = () => (latest().at - readings[0].at) / 1000;
 
 function rate(name, fits) {
   const count = grown(name, fits);
@@ -90,21 +91,14 @@ function rate(name, fits) {
 
 /** A quantile in milliseconds: the bound of the bucket that holds it, as "≤ 2.5". */
 function quantile(share, service) {
-  const buckets = new Map();
-  for (const [labels] of readings[readings.length - 1].rows.get("lockgate_request_seconds_bucket") || []) {
-    if (labels.service === service) buckets.set(labels.le, 0);
-  }
-  for (const le of buckets.keys()) {
-    buckets.set(le, grown("lockgate_request_seconds_bucket", (l) => l.service === service && l.le === le) || 0);
-  }
-  const all = buckets.get("+Inf");
+  const bound = (le) => (le === "+Inf" ? Infinity : Number(le));
+  const own = (latest().rows.get("lockgate_request_seconds_bucket") || []).filter(([labels]) => labels.service === service);
+  const buckets = own.map(([{ le }]) => le).sort((a, b) => bound(a) - bound(b)).map((le) => (
+    [bound(le) * 1000, grown("lockgate_request_seconds_bucket", (l) => l.service === service && l.le === le) || 0]));
+  const all = buckets.length ? buckets[buckets.length - 1][1] : 0;
   if (!all) return undefined;
-  let least = "";
-  for (const [le, count] of [...buckets].sort((a, b) => Number(a[0].replace("+Inf", "1e9")) - Number(b[0].replace("+Inf", "1e9")))) {
-    if (count >= share * all) return le === "+Inf" ? `> ${least}` : `≤ ${Number(le) * 1000}`;
-    least = String(Number(le) * 1000);
-  }
-  return undefined;
+  const at = buckets.findIndex(([, count]) => count >= share * all);
+  return at < buckets.length - 1 ? `≤ ${buckets[at][0]}` : `> ${at > 0 ? buckets[at - 1][0] : ""}`;
 }
 
 function figure(value, digits = 0) {
@@ -126,7 +120,7 @@ function drawServices(plugins) {
       head.scope = "row";
       row.append(head, ...Array.from({ length: 10 }, (_, n) => make("td", "", n > 1 ? "n" : "")));
     }
-    const now = readings[readings.length - 1];
+    const now = latest();
     const own = (labels) => labels.service === plugin.service;
     const gauge = (name) => sum(now, name, own);
     const [state, look] = STATES[plugin.state] || [plugin.state, "warn"];
@@ -151,7 +145,7 @@ function order(text, label, key, question, path, still) {
   button.type = "button";
   button.dataset.key = key;
   button.setAttribute("aria-label", label);
-  button.addEventListener("click", () => send(question, label, path, still));
+  button.addEventListener("click", () => send(text, question, label, path, still));
   return button;
 }
 
@@ -248,7 +242,7 @@ function history(plugin) {
 
 function drawBreakers() {
   const body = $("breakers").tBodies[0];
-  const series = readings[readings.length - 1].rows.get("lockgate_breaker_state") || [];
+  const series = latest().rows.get("lockgate_breaker_state") || [];
   const rows = series.map(([labels, value]) => [labels.name, value]).sort((a, b) => a[0].localeCompare(b[0]));
   body.replaceChildren(...rows.map(([name, value]) => {
     const row = make("tr");
@@ -265,7 +259,7 @@ function drawErrors(plugins) {
     line.append(make("b", plugin.service), ` ${when(plugin.last_error_at)}: ${plugin.last_error}`);
     return line;
   });
-  for (const [labels, value] of readings[readings.length - 1].rows.get("lockgate_faults_total") || []) {
+  for (const [labels, value] of latest().rows.get("lockgate_faults_total") || []) {
     if (!value) continue;
     const line = make("li");
     line.append(make("b", labels.service || "host"), ` ${value} × ${labels.kind || labels.reason || "fault"} since the start`);
@@ -286,7 +280,7 @@ async function refresh() {
     const { plugins: list } = await plugins.json();
     const at = performance.now();
     const reading = { at, rows: parse(await metrics.text()) };
-    const before = readings[readings.length - 1];
+    const before = latest();
     const every = () => true;
     // Counters that fell: another process answers now.
     if (before && sum(reading, "lockgate_requests_total", every) < sum(before, "lockgate_requests_total", every)) readings = [];
@@ -309,14 +303,14 @@ async function refresh() {
   }
 }
 
-async function send(question, what, path, still) {
+async function send(verb, question, what, path, still) {
   if (!token()) {
     say(`${what}: give the admin token first.`, true);
     $("token").focus();
     return;
   }
   $("question").textContent = question;
-  $("yes").textContent = what.split(" ")[0] === "Roll" ? "Roll back" : what.split(" ")[0];
+  $("yes").textContent = verb;
   const dialog = $("sure");
   dialog.returnValue = "no";
   dialog.showModal();
