@@ -203,8 +203,8 @@ impl Slot {
             }
         }
         let new = self.prepare(file).await?;
-        self.swap(new);
         self.record.clear_failure();
+        self.swap(new);
         if sequence.is_some_and(|sequence| self.shelf.note_sequence(sequence)) {
             self.save().await;
         }

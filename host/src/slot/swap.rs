@@ -1,5 +1,7 @@
 //! The two pointers of a slot: what serves now and what served before. Everything that
-//! changes them stands here, one writer at a time; readers never wait.
+//! changes them stands here, one writer at a time; readers never wait. A change is noted
+//! before it is made: whoever sees a new revision finds it in the record, and what the
+//! revision does wrong is noted after it.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -14,28 +16,26 @@ impl Slot {
     /// New requests see the new revision at once; started ones end on the old one,
     /// which they hold. The old one stays as the last good one if it ever answered.
     pub(super) fn swap(&self, new: Arc<Loaded>) {
-        let one_writer = self.writer();
-        if let Some(old) = self.current.swap(Some(new.clone())) {
+        let _one_writer = self.writer();
+        self.note_loaded(&new);
+        if let Some(old) = self.current.swap(Some(new)) {
             old.pool.retire();
             if old.good.load(Ordering::Relaxed) || self.previous.load().is_none() {
                 self.previous.store(Some(old));
             }
         }
-        drop(one_writer);
-        self.note_loaded(&new);
     }
 
     /// As [`Slot::swap`], by an operator's word: what served before is not gone back to
     /// by itself.
     pub(super) fn replace(&self, new: Arc<Loaded>) -> Option<Arc<Loaded>> {
-        let one_writer = self.writer();
-        let old = self.current.swap(Some(new.clone()));
+        let _one_writer = self.writer();
+        self.note_loaded(&new);
+        let old = self.current.swap(Some(new));
         self.previous.store(None);
-        drop(one_writer);
         if let Some(old) = &old {
             old.pool.retire();
         }
-        self.note_loaded(&new);
         old
     }
 
@@ -78,17 +78,17 @@ impl Slot {
         let Some(previous) = self.previous.swap(None) else {
             return false;
         };
-        previous.pool.revive();
         let (number, kept) = (previous.number, previous.revision().digest().to_owned());
+        let digest = failed.revision().digest();
+        let message = format!("rolled back to revision {number}: {why}");
+        self.record.rolled_back(number, digest, &message);
+        previous.pool.revive();
         self.current.store(Some(previous));
         failed.pool.retire();
-        let digest = failed.revision().digest();
         drop(one_writer);
         self.shelf.note_failed(digest, why);
         let shelf = self.shelf.clone();
         tokio::task::spawn_blocking(move || shelf.save());
-        let message = format!("rolled back to revision {number}: {why}");
-        self.record.rolled_back(number, digest, &message);
         self.count_swap("rolled_back");
         tracing::error!(
             service = self.service.name,
