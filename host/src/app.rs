@@ -25,6 +25,7 @@ use crate::server;
 use crate::signature::PublicKey;
 use crate::slot::{Loader, Slot};
 use crate::state::State;
+use crate::telemetry::Telemetry;
 use crate::websocket::Hub;
 use crate::{logging, watch};
 
@@ -51,13 +52,20 @@ const BUCKETS: [f64; 13] = [
 /// # Errors
 /// The set-up does not work: a port is taken, a folder cannot be made.
 pub fn serve(config: Config) -> anyhow::Result<()> {
-    logging::start(config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("lockgate")
         .enable_all()
         .build()
         .context("cannot start the threads")?;
+    let collector = config.telemetry.as_ref();
+    let telemetry =
+        collector.map(|collector| Telemetry::start(collector, runtime.handle().clone()));
+    let telemetry = telemetry.transpose()?;
+    logging::start(config.log, telemetry.as_ref().map(Telemetry::layer));
     let served = runtime.block_on(run(config));
+    if let Some(telemetry) = telemetry {
+        telemetry.stop();
+    }
     // What still runs after the drain time has had its chance.
     runtime.shutdown_timeout(Duration::from_millis(200));
     served

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use metrics::{Counter, Histogram, counter, histogram};
 use rand::RngExt;
+use tracing::Instrument as _;
 
 use crate::bindings::lockgate::plugin::types;
 use crate::caller::{Caller, Judge, Origin};
@@ -24,6 +25,7 @@ use crate::response;
 use crate::server::Handler;
 use crate::slot::{Answer, Refusal, Slot};
 use crate::state::{Reachability, State};
+use crate::telemetry;
 use crate::websocket::Hub;
 
 /// Longest target (path and query) that is read, bytes.
@@ -106,6 +108,7 @@ impl Meters {
 struct Ending {
     status: StatusCode,
     revision: String,
+    trace: Option<String>,
 }
 
 impl<B: Backend> Service<B> {
@@ -136,7 +139,9 @@ impl<B: Backend> Service<B> {
         let started = Instant::now();
         let (mut parts, body) = request.into_parts();
         let id = request_id(&parts.headers);
-        let (mut response, revision) = match self.answer(peer.ip(), &mut parts, body, &id).await {
+        let span = telemetry::request(&parts, &self.service().name, &id);
+        let answer = self.answer(peer.ip(), &mut parts, body, &id);
+        let (mut response, revision) = match answer.instrument(span.clone()).await {
             Ok((response, revision)) => (response, revision),
             Err(fault) => (self.refuse(&parts, &fault), String::from("-")),
         };
@@ -146,7 +151,9 @@ impl<B: Backend> Service<B> {
         let ending = Ending {
             status: response.status(),
             revision,
+            trace: telemetry::trace_id(&span),
         };
+        telemetry::answered(&span, ending.status, &ending.revision);
         self.record(&parts, &id, &ending, started.elapsed());
         finish(&parts.method, response)
     }
@@ -164,6 +171,7 @@ impl<B: Backend> Service<B> {
             .judge(peer, &parts.headers, parts.uri.authority());
         let service = self.is_service(&caller, &parts.headers)?;
         let body = self.read_body(parts, body).await?;
+        telemetry::pass_on(&mut parts.headers);
         let request = guest_request(parts, body, caller, service, id);
         if let Some(sockets) = &self.sockets
             && sockets.serves(parts.uri.path())
@@ -266,6 +274,7 @@ impl<B: Backend> Service<B> {
         self.meters.note(ending.status, took);
         tracing::info!(
             request_id = id,
+            trace_id = ending.trace,
             service = self.service().name,
             revision = ending.revision.as_str(),
             method = parts.method.as_str(),

@@ -14,10 +14,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
 use crate::breaker::Policy;
 use crate::config::PeerConfig;
 use crate::dependency::Dependency;
+use crate::telemetry;
 
 /// One question, connecting included.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -30,6 +32,18 @@ const PEER: &str = "x-lockgate-peer";
 /// In the answer: `active` (the table or its cache says so), `unknown` (the table could
 /// not be asked) or `none` (there is no table).
 const STATE: &str = "x-lockgate-user";
+
+/// The id of the request for which is asked, so that both log lines can be found.
+const REQUEST_ID: &str = "x-request-id";
+
+/// With what is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// An access token of the user.
+    pub token: &'a str,
+    /// The id of the request that wants to know.
+    pub request_id: &'a str,
+}
 
 /// What the session normalizer says of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,13 +107,20 @@ impl Inquiry {
     ///
     /// # Errors
     /// [`Away`]; at once while the normalizer is known to be away.
-    pub async fn ask(&self, user_id: u32, token: &str) -> Result<Word, Away> {
+    pub async fn ask(&self, user_id: u32, question: Question<'_>) -> Result<Word, Away> {
         let last = self.without_table();
         if last.is_some_and(|at| at.elapsed() < WITHOUT_TABLE) {
             return Ok(Word::WithoutTable);
         }
-        let found = match self.request("/api/v1/session/validate", Some(token)) {
-            Some(request) if self.dependency.usable() => self.answer(request, user_id).await,
+        let found = match self.request("/api/v1/session/validate", Some(question)) {
+            Some(request) if self.dependency.usable() => {
+                let span = telemetry::call_of(request.method(), request.uri());
+                let answer = self.answer(request, user_id).instrument(span.clone()).await;
+                if answer.is_err() {
+                    telemetry::failed(&span, "unavailable");
+                }
+                answer
+            }
             _ => Err(Away),
         };
         match (found, last) {
@@ -134,14 +155,15 @@ impl Inquiry {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn request(&self, path: &str, token: Option<&str>) -> Option<Request<Empty<Bytes>>> {
+    fn request(&self, path: &str, question: Option<Question<'_>>) -> Option<Request<Empty<Bytes>>> {
         let mut builder = Request::get(format!("{}{path}", self.base.as_ref()?))
             .header(USER_AGENT, "lockgate")
             .header(PEER, "1");
-        if let Some(token) = token {
+        if let Some(Question { token, request_id }) = question {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
             value.set_sensitive(true);
             builder = builder.header(AUTHORIZATION, value);
+            builder = builder.header(REQUEST_ID, request_id);
         }
         builder.body(Empty::new()).ok()
     }
@@ -165,7 +187,8 @@ impl Inquiry {
         Err(Away)
     }
 
-    async fn exchange(&self, request: Request<Empty<Bytes>>) -> Option<Answer> {
+    async fn exchange(&self, mut request: Request<Empty<Bytes>>) -> Option<Answer> {
+        telemetry::pass_on(request.headers_mut());
         let response = self.client.request(request).await.ok()?;
         let status = response.status();
         let state = response.headers().get(STATE);

@@ -94,6 +94,16 @@ pub enum Job {
 }
 
 impl Job {
+    /// For the eye.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Job::Request(_) => "request",
+            Job::Open(..) => "socket open",
+            Job::Message(..) => "socket message",
+            Job::Closed(..) => "socket closed",
+        }
+    }
+
     /// Only a plugin that serves sockets can do it.
     pub fn needs_sockets(&self) -> bool {
         !matches!(self, Job::Request(_))
@@ -302,6 +312,7 @@ fn new_store(
     let data = HostData::new(
         Tap::new(Context::new(scope), tape.clone()),
         tape.as_ref(),
+        revision.short_digest(),
         service,
         taped.unwrap_or(&service.env),
         meter,

@@ -51,6 +51,7 @@ pub mod store;
 pub mod dependency;
 pub mod breaker;
 pub mod password;
+pub mod telemetry;
 pub mod tls;
 pub mod bindings;
 pub mod clock;

@@ -1,29 +1,47 @@
 //! How log lines are written: to stderr, as text or one JSON object a line. It sets
 //! up the one global subscriber and owns nothing else.
 
-use tracing::Level;
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Subscriber};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt};
 
 use crate::config::Log;
 
-/// Starts logging. Libraries never log below information: their debug lines may
-/// hold what Lockgate's own never do. A second call changes nothing.
-pub fn start(log: Log) {
+/// The target of spans, which are no log lines.
+pub const SPANS: &str = "lockgate::spans";
+
+/// Starts logging, and hands spans to `spans` if there is one. Libraries never log below
+/// information: their debug lines may hold what Lockgate's own never do. A second call
+/// changes nothing.
+pub fn start(log: Log, spans: Option<Box<dyn Layer<Registry> + Send + Sync>>) {
     let filter = EnvFilter::new(directives(log.level));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
     // It fails only if there is a subscriber already, as in tests.
-    let _ = if log.json {
-        lines.json().flatten_event(true).try_init()
-    } else {
-        lines.with_ansi(false).try_init()
+    let _ = match spans {
+        Some(spans) => {
+            let lines = lines(log).with_filter(filter);
+            registry.with(spans).with(lines).try_init()
+        }
+        None => registry.with(filter).with(lines(log)).try_init(),
     };
+}
+
+fn lines<S>(log: Log) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    match log.json {
+        true => lines.json().flatten_event(true).boxed(),
+        false => lines.with_ansi(false).boxed(),
+    }
 }
 
 fn directives(level: Level) -> String {
     let libraries = level.min(Level::INFO);
-    format!("{libraries},lockgate={level}")
+    format!("{libraries},lockgate={level},{SPANS}=off")
 }
 
 /// The path for the log. No path of a service has a part longer than 40 bytes; a
@@ -51,7 +69,8 @@ mod tests {
 
     #[test]
     fn libraries_stay_quiet() {
-        assert_eq!(directives(Level::DEBUG), "INFO,lockgate=DEBUG");
-        assert_eq!(directives(Level::ERROR), "ERROR,lockgate=ERROR");
+        let of = |level| directives(level).replace(&format!(",{SPANS}=off"), "");
+        assert_eq!(of(Level::DEBUG), "INFO,lockgate=DEBUG");
+        assert_eq!(of(Level::ERROR), "ERROR,lockgate=ERROR");
     }
 }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::directory::{Directory, Known, Reach};
+use crate::inquiry::Question;
 use crate::journal::Journal;
 use crate::keys::{Claims, Issued, Keys, Rejection, Usage, sha256_hex};
 use crate::revocation::{Revocations, Subject};
@@ -128,6 +129,8 @@ pub struct Reissue<'a> {
     pub grace: u64,
     /// Unix seconds.
     pub now: u64,
+    /// Of the request that wants it.
+    pub request_id: &'a str,
 }
 
 fn random_id() -> String {
@@ -194,7 +197,10 @@ impl Reissue<'_> {
     async fn of_user(&self, candidate: Rotation) -> Result<(Rotation, bool), Refusal> {
         let claims = candidate.claims("access", &random_id(), QUESTION_LIFE);
         let token = self.keys.sign(&claims).unwrap_or_default();
-        let reach = Reach::Normalizer { token: &token };
+        let reach = Reach::Normalizer(Question {
+            token: &token,
+            request_id: self.request_id,
+        });
         let user_id = candidate.user_id;
         let answer = self.directory.lookup(self.store, user_id, reach).await;
         let candidate = match answer.known {

@@ -54,11 +54,12 @@ impl HostData {
     pub fn new(
         tap: Tap,
         tape: Option<&Arc<Tape>>,
+        revision: &str,
         service: &ServiceConfig,
         env: &[(String, String)],
         meter: Arc<Meter>,
     ) -> HostData {
-        let lines = Arc::new(Mutex::new(Lines::new(&service.name)));
+        let lines = Arc::new(Mutex::new(Lines::new(&service.name, revision)));
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         let mut wasi = WasiCtx::builder();

@@ -334,6 +334,7 @@ impl State {
         token: &str,
         lives: Lives,
         store: &dyn Store,
+        request_id: &str,
     ) -> Result<Tokens, Refusal> {
         let reissue = Reissue {
             keys: &self.keys,
@@ -345,6 +346,7 @@ impl State {
             lives,
             grace: self.config.jwt.refresh_grace.as_secs(),
             now: self.clock.now(),
+            request_id,
         };
         reissue.reissue(token).await
     }

@@ -66,13 +66,25 @@ pub fn roots(file: Option<&Path>, setting: &'static str) -> Result<RootCertStore
 /// # Errors
 /// [`RootsError`]: there is nothing to check with.
 pub fn http_client(file: Option<&Path>, setting: &'static str) -> Result<ClientConfig, RootsError> {
-    let roots = roots(file, setting)?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = client(roots(file, setting)?)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// For a client that could speak TLS where none is spoken: it takes no certificate.
+///
+/// # Errors
+/// [`RootsError`]: the library cannot.
+pub fn trusting_nobody() -> Result<ClientConfig, RootsError> {
+    Ok(client(RootCertStore::empty())?)
+}
+
+fn client(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 #[cfg(test)]

@@ -24,10 +24,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -105,19 +101,7 @@ impl Chat {
     /// The same over TLS, with a new certificate that names `localhost` only; its CA is
     /// `ca.pem` in the folder then.
     pub async fn start_tls(port: u16, verify: &str, folder: &Path) -> Self {
-        certificates::make(folder);
-        let chain = CertificateDer::from_pem_file(folder.join("server.pem"));
-        let chain = vec![chain.expect("the certificate that was made")];
-        let key = PrivateKeyDer::from_pem_file(folder.join("server.key"));
-        let key = key.expect("the key that was made");
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions of TLS")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("a certificate and its key");
-        let tls = Tls(TlsAcceptor::from(Arc::new(config)));
+        let tls = Tls(certificates::acceptor(folder));
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         Self::listen_at(address, verify, true, Some(tls)).expect("bind the chat double")
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::host::{Host, Service};
+use crate::host::{Host, HostBuilder, Service};
 use crate::place;
 use crate::wait::eventually;
 
@@ -81,6 +81,11 @@ pub const ECHO_PATH: &str = "/ws";
 /// it came, without a look at any credential. It sends no pings of its own while a test
 /// lasts.
 pub async fn echo_host(most: usize) -> Host {
+    echo_host_with(most, Host::builder()).await
+}
+
+/// The same with further settings.
+pub async fn echo_host_with(most: usize, builder: HostBuilder) -> Host {
     let folder = folder();
     let file = Probe::version(1).file(folder.path());
     let name = ECHO.name();
@@ -90,8 +95,7 @@ pub async fn echo_host(most: usize) -> Host {
          [services.{name}.grants]\nsockets = [\"serve\"]\n\
          interfaces = [\"counters\", \"csrf\", \"jwt\", \"redis\"]\n"
     );
-    let host = Host::builder().plugin(ECHO, file).config(config);
-    host.start().await
+    builder.plugin(ECHO, file).config(config).start().await
 }
 
 /// The `wasi:http` component of the tests, with another version of at most eight digits.

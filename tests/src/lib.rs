@@ -11,6 +11,7 @@ pub mod bench;
 pub mod browser;
 mod certificates;
 pub mod chat;
+pub mod collector;
 pub mod component;
 pub mod frames;
 pub mod host;

@@ -63,8 +63,8 @@ impl Backend for Native {
         &self.scope.service
     }
 
-    async fn handle(&self, request: types::Request, _id: &str) -> Result<Answer, Refusal> {
-        let call = Call::new(Arc::clone(&self.scope));
+    async fn handle(&self, request: types::Request, id: &str) -> Result<Answer, Refusal> {
+        let call = Call::new(Arc::clone(&self.scope), id);
         let answer = serve(&call, &self.routes, &convert::request(request));
         let limits = &self.scope.service.limits;
         let response = response::convert(convert::response(answer), limits);

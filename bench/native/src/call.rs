@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use lockgate::directory::Reach;
+use lockgate::inquiry::Question;
 use lockgate::keys::Usage;
 use lockgate::reissue::Lives;
 use lockgate::store::{self, Budget, Budgeted, Store};
@@ -26,15 +27,20 @@ use crate::convert;
 pub(crate) struct Call {
     scope: Arc<Scope>,
     budget: Budget,
+    request_id: String,
 }
 
 type Stored<T> = Result<T, redis::Error>;
 
 impl Call {
     /// One for each request.
-    pub(crate) fn new(scope: Arc<Scope>) -> Self {
+    pub(crate) fn new(scope: Arc<Scope>, request_id: &str) -> Self {
         let budget = Budget::new(scope.state.request_budget());
-        Self { scope, budget }
+        Self {
+            scope,
+            budget,
+            request_id: request_id.to_owned(),
+        }
     }
 
     fn store(&self) -> Budgeted<'_> {
@@ -101,7 +107,8 @@ impl Host for Call {
             refresh: grants.refresh_life.as_secs(),
         };
         let store = self.store();
-        let reissued = wait(self.scope.state.reissue(token, lives, &store));
+        let state = &self.scope.state;
+        let reissued = wait(state.reissue(token, lives, &store, &self.request_id));
         reissued.map(convert::tokens).map_err(convert::refusal)
     }
 
@@ -136,7 +143,10 @@ impl Host for Call {
         } else if quiet {
             Reach::Cache
         } else {
-            Reach::Normalizer { token }
+            Reach::Normalizer(Question {
+                token,
+                request_id: &self.request_id,
+            })
         };
         let (directory, store) = (self.scope.state.directory(), self.store());
         convert::user(wait(directory.lookup(&store, user_id, reach)))

@@ -24,7 +24,7 @@ use backend::Native;
 /// Takes the environment and `lockgate.toml` as the host does, and no argument.
 fn main() -> anyhow::Result<()> {
     let config = Config::load()?;
-    lockgate::logging::start(config.log);
+    lockgate::logging::start(config.log, None);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("native-twin")
         .enable_all()

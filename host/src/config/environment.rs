@@ -44,10 +44,36 @@ pub(super) fn apply(
         "CHAT_REPLY_TIMEOUT_SECONDS",
         &mut file.chat.reply_timeout_seconds,
     )?;
+    telemetry(&from, file)?;
     redis(&from, file);
     jwt(&from, file)?;
     fallback(&from, file)?;
     services(&from, file)
+}
+
+/// The names that the specification of OpenTelemetry gives them. The exporter itself reads
+/// others: headers, samplers, attributes of the resource.
+fn telemetry(from: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
+    let telemetry = &mut file.telemetry;
+    from.text("OTEL_EXPORTER_OTLP_ENDPOINT", &mut telemetry.endpoint);
+    from.text(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        &mut telemetry.traces_endpoint,
+    );
+    from.text("OTEL_EXPORTER_OTLP_PROTOCOL", &mut telemetry.protocol);
+    from.path("OTEL_EXPORTER_OTLP_CERTIFICATE", &mut telemetry.ca_file);
+    from.parsed(
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "milliseconds",
+        &mut telemetry.timeout_ms,
+    )?;
+    from.parsed(
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "a whole number",
+        &mut telemetry.queue,
+    )?;
+    from.text("OTEL_SERVICE_NAME", &mut telemetry.service_name);
+    from.flag("OTEL_SDK_DISABLED", &mut telemetry.disabled)
 }
 
 fn redis(from: &Source<'_>, file: &mut File) {

@@ -58,6 +58,8 @@ pub(super) struct File {
     pub(super) trusted_proxies: Option<Vec<String>>,
     /// What is logged, and how.
     pub(super) log: Log,
+    /// Traces of requests, for an OpenTelemetry collector.
+    pub(super) telemetry: Telemetry,
     /// Limits on connections and requests before they reach a plugin.
     pub(super) server: Server,
     /// What all guests share.
@@ -91,6 +93,28 @@ pub(super) struct Log {
     pub(super) level: Option<String>,
     /// One JSON object a line instead of text.
     pub(super) json: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Telemetry {
+    /// Base URL of a receiver of OTLP over HTTP, such as `http://collector:4318`; without it no
+    /// request is traced.
+    pub(super) endpoint: Option<String>,
+    /// The whole URL for traces, in place of `endpoint` and `/v1/traces`.
+    pub(super) traces_endpoint: Option<String>,
+    /// Only `http/protobuf`.
+    pub(super) protocol: Option<String>,
+    /// PEM file of the CA that has signed its certificate; without it the usual ones.
+    pub(super) ca_file: Option<PathBuf>,
+    /// One batch, connecting and repeating included.
+    pub(super) timeout_ms: Option<u64>,
+    /// Spans that wait for it; those beyond are dropped and counted.
+    pub(super) queue: Option<usize>,
+    /// The name of this host in the traces.
+    pub(super) service_name: Option<String>,
+    /// Trace nothing, whatever else is set.
+    pub(super) disabled: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema, Serialize)]

@@ -38,6 +38,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces go; none: nothing is traced.
+    pub telemetry: Option<Telemetry>,
     /// The services that this process serves, in the order of their ports.
     pub services: Vec<ServiceConfig>,
     /// Every known service, served here or not, in the order of the ports.
@@ -152,6 +154,21 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// The way to an OpenTelemetry collector.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// The whole URL that takes spans by OTLP over HTTP, `http` or `https`.
+    pub endpoint: String,
+    /// PEM file of the CA that has signed its certificate; without it the usual ones.
+    pub ca_file: Option<PathBuf>,
+    /// What one batch may take, repeating included.
+    pub timeout: Duration,
+    /// Spans that may wait.
+    pub queue: usize,
+    /// `service.name` of the resource.
+    pub service_name: String,
 }
 
 /// Log settings.

@@ -415,6 +415,27 @@ fn every_mistake_is_named_in_one_sentence() {
             "a ws:// or wss:// URL",
         ),
         ("", ("CHAT_UPSTREAM_URL", "wss:///ws"), "CHAT_UPSTREAM_URL"),
+        (
+            "",
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+            "OTEL_EXPORTER_OTLP_ENDPOINT: must be an http:// or https:// URL",
+        ),
+        (
+            "",
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://secret@"),
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        ),
+        (
+            "[telemetry]\nendpoint = \"http://collector:4317\"",
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            "must be http/protobuf, not \"grpc\"",
+        ),
+        ("", ("OTEL_BSP_MAX_QUEUE_SIZE", "0"), "telemetry.queue"),
+        (
+            "",
+            ("OTEL_SDK_DISABLED", "perhaps"),
+            "must be true or false",
+        ),
     ];
     for (file, variable, expected) in cases {
         let said = load(file, &[*variable]).unwrap_err().to_string();
@@ -424,4 +445,23 @@ fn every_mistake_is_named_in_one_sentence() {
             "{said:?}"
         );
     }
+}
+
+#[test]
+fn traces_go_where_the_file_or_the_environment_says() {
+    let endpoint = |file: &str, variables: &[(&str, &str)]| {
+        let telemetry = load(file, variables).unwrap().telemetry;
+        telemetry.map(|telemetry| telemetry.endpoint)
+    };
+    let file = "[telemetry]\nendpoint = \"http://a:4318/\"";
+    let (base, whole) = (
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://b/otlp"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c/x"),
+    );
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(endpoint("", &[]), None);
+    assert_eq!(endpoint(file, &[]), some("http://a:4318/v1/traces"));
+    assert_eq!(endpoint(file, &[base]), some("https://b/otlp/v1/traces"));
+    assert_eq!(endpoint(file, &[base, whole]), some("http://c/x"));
+    assert_eq!(endpoint(file, &[("OTEL_SDK_DISABLED", "true")]), None);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use crate::clock::Clock;
-use crate::inquiry::{Inquiry, Word};
+use crate::inquiry::{Inquiry, Question, Word};
 use crate::journal::Journal;
 use crate::store::{self, Condition, Store};
 use crate::table::Table;
@@ -72,10 +72,7 @@ pub enum Reach<'a> {
         quiet: bool,
     },
     /// To the session normalizer.
-    Normalizer {
-        /// An access token of the user.
-        token: &'a str,
-    },
+    Normalizer(Question<'a>),
 }
 
 /// Whom this host can ask.
@@ -140,7 +137,9 @@ impl Directory {
                 }
                 answer
             }
-            Reach::Normalizer { token } => self.by_word(user_id, &cached.key, known, token).await,
+            Reach::Normalizer(question) => {
+                self.by_word(user_id, &cached.key, known, question).await
+            }
         }
     }
 
@@ -216,12 +215,18 @@ impl Directory {
     }
 
     /// Asks the session normalizer about a user of whom nothing is known here.
-    async fn by_word(&self, user_id: u32, key: &str, known: Known, token: &str) -> Answer {
+    async fn by_word(
+        &self,
+        user_id: u32,
+        key: &str,
+        known: Known,
+        question: Question<'_>,
+    ) -> Answer {
         let normalizer = match &self.sources.normalizer {
-            Some(normalizer) if known == Known::Unknown && !token.is_empty() => normalizer,
+            Some(normalizer) if known == Known::Unknown && !question.token.is_empty() => normalizer,
             _ => return Answer::sure(known),
         };
-        let word = match normalizer.ask(user_id, token).await {
+        let word = match normalizer.ask(user_id, question).await {
             Ok(Word::OtherEmail) => return Answer::sure(Known::OtherEmail),
             Ok(word) => word,
             Err(_) => {

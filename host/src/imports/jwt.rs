@@ -123,7 +123,10 @@ impl wit::Host for Context {
             access: self.grants().access_life.as_secs(),
             refresh: self.grants().refresh_life.as_secs(),
         };
-        let reissued = self.state().reissue(&token, lives, &self.store()).await;
+        let reissued = self
+            .state()
+            .reissue(&token, lives, &self.store(), self.request_id())
+            .await;
         Ok(reissued.map(Into::into).map_err(Into::into))
     }
 

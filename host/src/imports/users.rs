@@ -4,6 +4,7 @@
 use super::Context;
 use crate::bindings::lockgate::plugin::users::{Answer, Host, State, User};
 use crate::directory::{Known, Reach};
+use crate::inquiry::Question;
 
 impl Host for Context {
     async fn lookup(
@@ -20,7 +21,10 @@ impl Host for Context {
         } else if quiet {
             Reach::Cache
         } else {
-            Reach::Normalizer { token: &token }
+            Reach::Normalizer(Question {
+                token: &token,
+                request_id: self.request_id(),
+            })
         };
         let directory = self.state().directory();
         let answer = directory.lookup(&self.store(), user_id, reach).await;

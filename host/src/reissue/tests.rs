@@ -76,6 +76,7 @@ impl Host {
             },
             grace: 60,
             now: self.clock.now(),
+            request_id: "r-1",
         };
         reissue.reissue(token).await
     }

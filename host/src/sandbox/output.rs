@@ -9,24 +9,39 @@ use wasmtime_wasi_io::poll::Pollable;
 use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
 
 use crate::config::Limits;
+use crate::telemetry;
 
 /// The lines that a guest writes to stdout or stderr, as log lines with the
 /// service's name. What is over the limit is counted and dropped.
 #[derive(Debug)]
 pub struct Lines {
-    service: String,
-    request_id: String,
+    tags: Tags,
     partial: Vec<u8>,
     lines_left: u32,
     bytes_left: usize,
     dropped: u64,
 }
 
+/// Whose lines they are.
+#[derive(Debug)]
+struct Tags {
+    service: String,
+    /// The first digits of its digest.
+    revision: String,
+    request_id: String,
+    /// None: the request is not traced.
+    trace_id: Option<String>,
+}
+
 impl Lines {
-    pub(super) fn new(service: &str) -> Lines {
+    pub(super) fn new(service: &str, revision: &str) -> Lines {
         Lines {
-            service: service.to_owned(),
-            request_id: String::new(),
+            tags: Tags {
+                service: service.to_owned(),
+                revision: revision.to_owned(),
+                request_id: String::new(),
+                trace_id: None,
+            },
             partial: Vec::new(),
             lines_left: 0,
             bytes_left: 0,
@@ -36,8 +51,8 @@ impl Lines {
 
     /// Starts a call with its own limits.
     pub fn begin(&mut self, request_id: &str, limits: &Limits) {
-        self.request_id.clear();
-        self.request_id.push_str(request_id);
+        request_id.clone_into(&mut self.tags.request_id);
+        self.tags.trace_id = telemetry::current_trace_id();
         self.lines_left = limits.log_lines;
         self.bytes_left = limits.log_bytes;
     }
@@ -46,8 +61,14 @@ impl Lines {
     pub fn end(&mut self) {
         self.flush();
         if self.dropped > 0 {
+            let Tags {
+                service,
+                revision,
+                request_id,
+                trace_id,
+            } = &self.tags;
             tracing::warn!(
-                target: "lockgate::plugin", service = self.service, request_id = self.request_id,
+                target: "lockgate::plugin", service, revision, request_id, trace_id,
                 dropped_bytes = self.dropped, "the plugin wrote more log than it may",
             );
             self.dropped = 0;
@@ -72,7 +93,7 @@ impl Lines {
         let text = String::from_utf8_lossy(&self.partial);
         let text = text.trim_end();
         if !text.is_empty() {
-            emit(&self.service, &self.request_id, text);
+            emit(&self.tags, text);
             self.lines_left = self.lines_left.saturating_sub(1);
         }
         self.partial.clear();
@@ -81,12 +102,21 @@ impl Lines {
 
 /// Writes one line at the level that it names first (`error:`, `warning:`,
 /// `debug:`), else as information.
-fn emit(service: &str, request_id: &str, line: &str) {
+fn emit(tags: &Tags, line: &str) {
+    let Tags {
+        service,
+        revision,
+        request_id,
+        trace_id,
+    } = tags;
     let (level, text) = line.split_once(':').unwrap_or(("", line));
     let text = text.trim_start();
     macro_rules! log {
         ($level:ident, $text:expr) => {
-            tracing::$level!(target: "lockgate::plugin", service, request_id, "{}", harmless($text))
+            tracing::$level!(
+                target: "lockgate::plugin", service, revision, request_id, trace_id,
+                "{}", harmless($text)
+            )
         };
     }
     match level.to_ascii_lowercase().as_str() {
@@ -176,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_chatty_guest_is_cut_and_the_rest_counted() {
-        let mut lines = Lines::new("probe");
+        let mut lines = Lines::new("probe", "0123456789ab");
         lines.begin("r1", &limits(2, 100));
         lines.write(b"one\ntwo\nthree\n");
         assert_eq!((lines.lines_left, lines.dropped), (0, 6));

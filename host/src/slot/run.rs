@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
 
 use super::outcome::{Answer, BUSY, Refusal};
 use super::quarantine::{Change, Entry};
@@ -20,6 +21,7 @@ use crate::pool::Pool;
 use crate::recorder::{self, Recorder};
 use crate::sandbox::Meter;
 use crate::tape::Tape;
+use crate::telemetry;
 
 /// Past its own deadline a call gets this long to notice; then the answer goes out
 /// and the call ends on the slow lane.
@@ -185,17 +187,24 @@ impl Slot {
                 }
             }
         };
-        match tokio::time::timeout(wall + SLACK, self.lane.run(on_lane, running)).await {
-            Ok(Some(attempt)) => attempt,
-            // Whether it has written is not known.
-            Ok(None) | Err(_) => Attempt::Failed {
-                fault: match looked_at.kept_by_host() {
-                    true => Fault::Kept,
-                    false => Fault::Wall,
+        let span = telemetry::guest_call(&self.service.name, loaded.revision().short_digest());
+        let running = running.instrument(span.clone());
+        let attempt =
+            match tokio::time::timeout(wall + SLACK, self.lane.run(on_lane, running)).await {
+                Ok(Some(attempt)) => attempt,
+                // Whether it has written is not known.
+                Ok(None) | Err(_) => Attempt::Failed {
+                    fault: match looked_at.kept_by_host() {
+                        true => Fault::Kept,
+                        false => Fault::Wall,
+                    },
+                    wrote: true,
                 },
-                wrote: true,
-            },
+            };
+        if let Attempt::Failed { fault, .. } = &attempt {
+            telemetry::failed(&span, fault.kind());
         }
+        attempt
     }
 
     /// What is to be done besides about a request that `loaded` answers; most often nothing.

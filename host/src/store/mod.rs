@@ -33,6 +33,18 @@ pub enum Error {
     TooLarge,
 }
 
+impl Error {
+    /// One word for traces.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Error::Unavailable => "unavailable",
+            Error::Denied => "denied",
+            Error::WrongType => "wrong_type",
+            Error::TooLarge => "too_large",
+        }
+    }
+}
+
 /// When [`Store::set`] writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {

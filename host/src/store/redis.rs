@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use ::redis::{Cmd, FromRedisValue, RedisResult, from_redis_value};
+use ::redis::{Arg, Cmd, FromRedisValue, RedisResult, from_redis_value};
 use async_trait::async_trait;
+use tracing::{Instrument as _, Span};
 
 use super::{Condition, Result, Store};
 use crate::breaker::Breaker;
-use crate::config;
+use crate::{config, telemetry};
 
 mod address;
 mod connect;
@@ -142,8 +143,11 @@ impl Redis {
         for command in commands {
             pipeline.add_command(command);
         }
-        self.run(async |mut live: Live| pipeline.query_async(&mut live).await)
-            .await
+        let span = telemetry::redis("PIPELINE", Some(pipeline.len()));
+        self.run(span, async |mut live: Live| {
+            pipeline.query_async(&mut live).await
+        })
+        .await
     }
 
     /// One command to one node of a cluster.
@@ -155,26 +159,36 @@ impl Redis {
         if !self.health.server.usable() {
             return Err(super::Error::Unavailable);
         }
-        self.run(async |live: Live| match live {
-            Live::Cluster(mut cluster) => {
-                let routing = RoutingInfo::SingleNode(node);
-                Ok(from_redis_value(
-                    cluster.route_command(command, routing).await?,
-                )?)
-            }
-            Live::Node(mut server) => command.query_async(&mut server).await,
-        })
+        self.run(
+            telemetry::redis(name(&command), None),
+            async |live: Live| match live {
+                Live::Cluster(mut cluster) => {
+                    let routing = RoutingInfo::SingleNode(node);
+                    Ok(from_redis_value(
+                        cluster.route_command(command, routing).await?,
+                    )?)
+                }
+                Live::Node(mut server) => command.query_async(&mut server).await,
+            },
+        )
         .await
     }
 
     /// One command, whatever the breaker says.
     async fn send<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T> {
-        self.run(async |mut live: Live| command.query_async(&mut live).await)
-            .await
+        let span = telemetry::redis(name(command), None);
+        self.run(span, async |mut live: Live| {
+            command.query_async(&mut live).await
+        })
+        .await
     }
 
     /// Runs commands within the limit of one and judges how they end.
-    async fn run<T>(&self, commands: impl AsyncFnOnce(Live) -> RedisResult<T>) -> Result<T> {
+    async fn run<T>(
+        &self,
+        span: Span,
+        commands: impl AsyncFnOnce(Live) -> RedisResult<T>,
+    ) -> Result<T> {
         let attempt = async {
             let (number, live) = self.connector.live().await?;
             let outcome = commands(live).await;
@@ -183,8 +197,20 @@ impl Redis {
             }
             outcome
         };
-        let outcome = tokio::time::timeout(self.command_timeout, attempt).await;
-        self.health.judge(outcome.ok())
+        let outcome = tokio::time::timeout(self.command_timeout, attempt.instrument(span.clone()));
+        let outcome = self.health.judge(outcome.await.ok());
+        if let Err(error) = &outcome {
+            telemetry::failed(&span, error.kind());
+        }
+        outcome
+    }
+}
+
+/// Its first word, without what it is about.
+fn name(command: &Cmd) -> &str {
+    match command.args_iter().next() {
+        Some(Arg::Simple(word)) => std::str::from_utf8(word).unwrap_or_default(),
+        _ => "",
     }
 }
 

@@ -10,10 +10,12 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::Row;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::Type;
+use tracing::Instrument as _;
 
 use crate::breaker::Policy;
 use crate::config;
 use crate::dependency::Dependency;
+use crate::telemetry;
 
 mod columns;
 mod link;
@@ -91,7 +93,12 @@ impl Table {
         if !self.dependency.usable() {
             return Err(Away);
         }
-        self.attempt(user_id).await
+        let span = telemetry::users_table();
+        let found = self.attempt(user_id).instrument(span.clone()).await;
+        if found.is_err() {
+            telemetry::failed(&span, "unavailable");
+        }
+        found
     }
 
     /// Looks for a user that cannot be there, so that the way, the table and the rights

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::upgrade::OnUpgrade;
 use metrics::counter;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::Instrument as _;
 
 use self::ends::{Ends, LOOK};
 use super::relay::{Relay, Told};
@@ -23,6 +24,7 @@ use crate::instance::Job;
 use crate::respond::{self, SocketFault};
 use crate::slot::{Refusal, Slot};
 use crate::sockets::{Close, Registration};
+use crate::telemetry;
 
 /// How long the switch of protocols may take.
 const SWITCH: Duration = Duration::from_secs(10);
@@ -276,7 +278,14 @@ impl Session {
         };
         tokio::join!(farewell, relay.end());
         if facts.admitted.is_some() {
-            let told = place.hub.slot.decide(Arc::new(job(close)), &request_id);
+            let job = job(close);
+            let span =
+                telemetry::socket_event(&place.hub.slot.service().name, job.name(), &request_id);
+            let told = place
+                .hub
+                .slot
+                .decide(Arc::new(job), &request_id)
+                .instrument(span);
             // The socket is gone whatever the plugin makes of it.
             let _ = told.await;
         }
@@ -313,10 +322,12 @@ async fn decided(
     request_id: &str,
     patience: Duration,
 ) -> Result<Vec<Action>, Refusal> {
+    let span = telemetry::socket_event(&slot.service().name, event.name(), request_id);
     let event = Arc::new(event);
     let began = Instant::now();
     loop {
-        match slot.decide(event.clone(), request_id).await {
+        let decided = slot.decide(event.clone(), request_id);
+        match decided.instrument(span.clone()).await {
             Err(Refusal::Busy { .. } | Refusal::Resting { .. }) if began.elapsed() < patience => {
                 sleep(Duration::from_millis(rand::random_range(50..200))).await;
             }
