@@ -28,7 +28,7 @@ use serde::Serialize;
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-pub use token::Token;
+pub use token::{Token, Tokens};
 
 use crate::respond::{self, Fault};
 use crate::server::Handler;
@@ -48,8 +48,8 @@ pub struct Admin {
     pub address: SocketAddr,
     /// Where a candidate is put that is promoted.
     pub plugins_dir: PathBuf,
-    /// What a caller must send to change anything.
-    pub token: Token,
+    /// What a caller must send.
+    pub tokens: Tokens,
 }
 
 /// The admin listener's answers, for the accept loop.
@@ -74,7 +74,7 @@ struct Condition {
 
 /// Sets up the routes of the admin listener.
 pub fn answers(admin: Admin) -> Answers {
-    let (address, token) = (admin.address, admin.token.clone());
+    let (address, tokens) = (admin.address, admin.tokens.clone());
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -85,7 +85,7 @@ pub fn answers(admin: Admin) -> Answers {
         .fallback(async || fault(&Fault::NotFound))
         .method_not_allowed_fallback(async || fault(&Fault::MethodNotAllowed("GET, HEAD")))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
-            let refusal = refusal(&request, address, &token);
+            let refusal = refusal(&request, address, &tokens);
             async move {
                 match refusal {
                     None => next.run(request).await,
@@ -137,13 +137,14 @@ async fn metrics(Shared(admin): Shared<Admin>) -> Response {
 
 /// Why a request goes no further. Whoever can reach a loopback address may read; the
 /// page's own files hold nothing that is secret, and ask for the token where one is needed.
-fn refusal(request: &Request, address: SocketAddr, token: &Token) -> Option<Fault> {
+fn refusal(request: &Request, address: SocketAddr, tokens: &Tokens) -> Option<Fault> {
     if !is_own_name(request, address) {
         return Some(Fault::ForeignHost);
     }
     let public = address.ip().is_loopback() || page::is_of_page(request.uri().path());
-    let open = public && request.method().is_safe();
-    (!open && !token.is_in(request.headers())).then_some(Fault::Unauthorized)
+    let reads = request.method().is_safe();
+    let allowed = public && reads || tokens.allow(request.headers(), reads);
+    (!allowed).then_some(Fault::Unauthorized)
 }
 
 fn fault(fault: &Fault) -> Response {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin, Token};
+use crate::admin::{self, Admin, Token, Tokens};
 use crate::caller::Judge;
 use crate::config::{Config, Contract, ServiceConfig};
 use crate::engine::Engine;
@@ -169,11 +170,8 @@ fn serve_all(
         .local_addr()
         .context("cannot tell the admin listener's address")?;
     tracing::info!(%address, "admin listening");
-    let file = &config.admin_token_file;
-    let token = Token::open(file)
-        .with_context(|| format!("cannot use the admin token file {}", file.display()))?;
     let answers = admin::answers(Admin {
-        token,
+        tokens: admin_tokens(config)?,
         services,
         state: state.clone(),
         plugins_dir: config.plugins_dir.clone(),
@@ -187,6 +185,18 @@ fn serve_all(
         stop.clone(),
     ));
     Ok(())
+}
+
+fn admin_tokens(config: &Config) -> anyhow::Result<Tokens> {
+    let cannot = |file: &Path| format!("cannot use the admin token file {}", file.display());
+    let file = &config.admin_token_file;
+    let all = Token::open_or_make(file).with_context(|| cannot(file))?;
+    let read = config.admin_read_token_file.as_deref();
+    let read = read.map(|file| Token::open(file).with_context(|| cannot(file)));
+    Ok(Tokens {
+        all,
+        read: read.transpose()?,
+    })
 }
 
 fn slots(

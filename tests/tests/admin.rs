@@ -1,6 +1,7 @@
 //! The admin listener changes something only for its bearer token.
 
 use lockgate_tests::component::{self, Probe, digest, version_text};
+use lockgate_tests::wait::eventually;
 use lockgate_tests::{Call, Host, Service};
 use reqwest::Method;
 
@@ -45,6 +46,49 @@ async fn an_operator_goes_back_to_the_revision_before() {
     let again = roll_back(&host, HERE.name()).bearer(&token(&host));
     again.send().await.expect(409);
     assert_eq!(answered(&host).await, version_text(1));
+}
+
+#[tokio::test]
+async fn off_loopback_a_token_reads_and_only_the_whole_one_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("read_token");
+    std::fs::write(&file, "read-read-read-read\n").expect("write the token");
+    let mut host = Host::builder()
+        .env(
+            "LOCKGATE_ADMIN_READ_TOKEN_FILE",
+            file.to_str().expect("text"),
+        )
+        .prepare();
+    host.set_env("LOCKGATE_ADMIN", format!("0.0.0.0:{}", host.admin_port()));
+    host.launch();
+    let metrics = |token: &str| host.admin("/metrics").bearer(token);
+    eventually("it listens", async || {
+        let answer = metrics("none").try_send().await;
+        answer.map(|answer| assert_eq!(answer.status, 401))
+    })
+    .await;
+    let (read, all) = ("read-read-read-read", token(&host));
+    for token in [read, &all] {
+        metrics(token).send().await.expect(200);
+        host.admin("/plugins")
+            .bearer(token)
+            .send()
+            .await
+            .expect(200);
+    }
+    host.admin("/metrics").send().await.expect(401);
+    let back = || roll_back(&host, HERE.name());
+    back().bearer(read).send().await.expect(401);
+    // Only that there is nothing to go back to keeps it.
+    back().bearer(&all).send().await.expect(409);
+    assert!(!host.log().contains(read));
+
+    // Whoever names a file wants it.
+    std::fs::remove_file(&file).expect("remove the token");
+    host.stop().await;
+    host.launch();
+    assert!(!host.wait_exit().await.success());
+    assert!(host.log().contains("cannot use the admin token file"));
 }
 
 #[tokio::test]

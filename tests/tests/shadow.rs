@@ -206,7 +206,11 @@ async fn it_is_promoted_by_hand_and_not_by_itself_after_a_difference() {
         compared(&host, number).await;
     }
     assert_eq!(serving(&host).await, first);
-    let said = host.command(&["promote", HERE.name()], true);
+    let (other, mine) = ("0".repeat(12), &digest(&body)[..12]);
+    let said = host.command(&["promote", HERE.name(), &other], false);
+    assert!(said.contains("another digest"), "{said}");
+    assert_eq!(serving(&host).await, first);
+    let said = host.command(&["promote", HERE.name(), mine], true);
     assert!(said.contains("it serves now"), "{said}");
     assert_eq!(serving(&host).await, digest(&body));
     let answer = host

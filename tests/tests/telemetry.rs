@@ -255,7 +255,7 @@ async fn what_fails_is_marked() {
     let host = with_probe(traced(&collector)).start().await;
     for (path, id, status, kind) in [
         ("/trap", "trap-1", 503, "trap"),
-        ("/none", "none-1", 404, ""),
+        ("/status?code=404", "none-1", 404, ""),
     ] {
         let call = host.get(HERE, path).header("x-request-id", id);
         call.send().await.expect(status);

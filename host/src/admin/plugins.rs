@@ -31,16 +31,16 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/plugins/{service}/unpin", only_post(post(unpin)))
 }
 
-fn only_post(route: MethodRouter<Admin>) -> MethodRouter<Admin> {
+pub(super) fn only_post(route: MethodRouter<Admin>) -> MethodRouter<Admin> {
     route.fallback(async || fault(&Fault::MethodNotAllowed("POST")))
 }
 
 /// The path of an order.
 #[derive(Deserialize)]
-struct Wanted {
-    service: String,
-    /// The first characters of a kept revision's digest, 8 at least.
-    digest: Option<String>,
+pub(super) struct Meant {
+    pub(super) service: String,
+    /// The first characters of the digest of a kept revision or a candidate, 8 at least.
+    pub(super) digest: Option<String>,
 }
 
 /// One entry of `/plugins`. Times are RFC 3339, digests SHA-256 in hex.
@@ -148,20 +148,20 @@ async fn plugins(Shared(admin): Shared<Admin>) -> Response {
 }
 
 /// Goes back to the revision before the one that serves, or to the one that is named.
-async fn roll_back(Shared(admin): Shared<Admin>, Path(wanted): Path<Wanted>) -> Response {
-    let Some((slot, address)) = named(&admin, &wanted.service) else {
+async fn roll_back(Shared(admin): Shared<Admin>, Path(meant): Path<Meant>) -> Response {
+    let Some((slot, address)) = named(&admin, &meant.service) else {
         return fault(&Fault::NotFound);
     };
-    let done = slot.roll_back_to(wanted.digest.as_deref()).await;
+    let done = slot.roll_back_to(meant.digest.as_deref()).await;
     outcome(slot, *address, done)
 }
 
 /// Keeps the revision that serves, or the one that is named.
-async fn pin(Shared(admin): Shared<Admin>, Path(wanted): Path<Wanted>) -> Response {
-    let Some((slot, address)) = named(&admin, &wanted.service) else {
+async fn pin(Shared(admin): Shared<Admin>, Path(meant): Path<Meant>) -> Response {
+    let Some((slot, address)) = named(&admin, &meant.service) else {
         return fault(&Fault::NotFound);
     };
-    let done = slot.pin(wanted.digest.as_deref()).await;
+    let done = slot.pin(meant.digest.as_deref()).await;
     outcome(slot, *address, done)
 }
 

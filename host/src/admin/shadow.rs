@@ -2,7 +2,6 @@
 //! Its component is the body, its signature, where drops must be signed, a header.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, State as Shared};
@@ -14,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::plugins::{named, shown};
+use super::plugins::{Meant, named, only_post, shown};
 use super::{Admin, fault, sent};
 use crate::respond::{self, Fault};
 use crate::revision::{Artifact, MAX_SIZE};
@@ -27,10 +26,11 @@ const SIGNATURE: &str = "x-lockgate-signature";
 pub(super) fn routes() -> Router<Admin> {
     let shadow = get(report).post(begin).delete(end);
     let wrong = async || fault(&Fault::MethodNotAllowed("GET, POST, DELETE"));
-    let promote = post(promote).fallback(async || fault(&Fault::MethodNotAllowed("POST")));
+    let promote = || only_post(post(promote));
     Router::new()
         .route("/plugins/{service}/shadow", shadow.fallback(wrong))
-        .route("/plugins/{service}/promote", promote)
+        .route("/plugins/{service}/promote", promote())
+        .route("/plugins/{service}/promote/{digest}", promote())
         .layer(DefaultBodyLimit::max(MAX_SIZE))
 }
 
@@ -177,13 +177,12 @@ fn place(admin: &Admin, slot: &Slot) -> PathBuf {
         .join(format!("{}.wasm", slot.service().name))
 }
 
-/// Has it serve.
-async fn promote(Shared(admin): Shared<Admin>, Path(service): Path<String>) -> Response {
-    let Some((slot, _)) = named(&admin, &service) else {
+/// Has it serve, if it is the one that is named, or none is.
+async fn promote(Shared(admin): Shared<Admin>, Path(meant): Path<Meant>) -> Response {
+    let Some((slot, _)) = named(&admin, &meant.service) else {
         return fault(&Fault::NotFound);
     };
-    let slot: &Arc<Slot> = slot;
-    match slot.promote().await {
+    match slot.promote(meant.digest.as_deref()).await {
         Ok(report) => entry(slot, Some(report)),
         Err(error) => fault(&Fault::Conflict(error.to_string())),
     }

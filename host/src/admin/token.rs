@@ -1,5 +1,6 @@
-//! The bearer token of the admin listener: read from its file, or made at the first
-//! start. It is compared in constant time and never shown.
+//! The bearer tokens of the admin listener: one for everything, read from its file or made
+//! at the first start, and perhaps one that only reads. They are compared in constant time
+//! and never shown.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,7 +14,24 @@ use subtle::ConstantTimeEq as _;
 /// Fewest bytes of a token that counts.
 const LEAST: usize = 16;
 
-/// What a caller must send to change anything.
+/// Whom the listener obeys.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// Reads and changes.
+    pub all: Token,
+    /// Reads.
+    pub read: Option<Token>,
+}
+
+impl Tokens {
+    /// True if the headers carry a token that is good for it: to read, or to change.
+    pub(super) fn allow(&self, headers: &HeaderMap, reads: bool) -> bool {
+        let read = self.read.as_ref().filter(|_| reads);
+        self.all.is_in(headers) || read.is_some_and(|read| read.is_in(headers))
+    }
+}
+
+/// One of them.
 #[derive(Debug, Clone)]
 pub struct Token(SecretString);
 
@@ -23,11 +41,22 @@ impl Token {
     ///
     /// # Errors
     /// It can be neither read nor made, or holds less than 16 bytes.
+    pub fn open_or_make(path: &Path) -> std::io::Result<Token> {
+        match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Token::of(&make(path)?),
+            other => Token::of(&other?),
+        }
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds less than 16 bytes.
     pub fn open(path: &Path) -> std::io::Result<Token> {
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(path)?,
-            other => other?,
-        };
+        Token::of(&std::fs::read_to_string(path)?)
+    }
+
+    fn of(text: &str) -> std::io::Result<Token> {
         let token = text.trim();
         if token.len() < LEAST {
             let problem = format!("it holds less than {LEAST} bytes");
@@ -77,14 +106,15 @@ mod tests {
     fn it_is_made_once_and_for_this_user_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        let first = Token::open(&path).unwrap();
-        let second = Token::open(&path).unwrap();
+        let first = Token::open_or_make(&path).unwrap();
+        let second = Token::open_or_make(&path).unwrap();
         assert_eq!(first.0.expose_secret(), second.0.expose_secret());
         assert_eq!(first.0.expose_secret().len(), 64);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         std::fs::write(&path, " short \n").unwrap();
-        assert!(Token::open(&path).is_err());
-        assert!(Token::open(&folder.path().join("none/token")).is_err());
+        assert!(Token::open_or_make(&path).is_err());
+        assert!(Token::open_or_make(&folder.path().join("none/token")).is_err());
+        assert!(Token::open(&folder.path().join("none")).is_err());
     }
 
     #[test]
@@ -110,5 +140,21 @@ mod tests {
             assert!(!said(wrong), "{wrong:?}");
         }
         assert!(!token.is_in(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_token_for_reading_changes_nothing() {
+        let tokens = Tokens {
+            all: Token("all-all-all-all-".into()),
+            read: Some(Token("read-read-read-r".into())),
+        };
+        let allowed = |token: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(token));
+            (tokens.allow(&headers, true), tokens.allow(&headers, false))
+        };
+        assert_eq!(allowed("Bearer all-all-all-all-"), (true, true));
+        assert_eq!(allowed("Bearer read-read-read-r"), (true, false));
+        assert_eq!(allowed("Bearer neither-neither-"), (false, false));
     }
 }

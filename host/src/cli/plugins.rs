@@ -159,7 +159,7 @@ pub(super) fn service_name(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-fn digest(text: &str) -> Result<String, &'static str> {
+pub(super) fn digest(text: &str) -> Result<String, &'static str> {
     let hex = text.chars().all(|c| c.is_ascii_hexdigit());
     if !hex || !(8..=64).contains(&text.len()) {
         return Err("8 to 64 hexadecimal digits");

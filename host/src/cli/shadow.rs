@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-use super::plugins::service_name;
+use super::plugins::{digest, service_name};
 use super::remote::Remote;
 
 const SHADOW: &str = "\
@@ -32,6 +32,7 @@ Exit code 0: no difference so far. 1: differences, which are printed, or a refus
 const PROMOTE: &str = "\
 Examples:
   lockgate promote jwt-token-adapter
+  lockgate promote jwt-token-adapter 3f9a1c77b0d2
 
 The candidate of `lockgate shadow` takes every step of a drop, serves, and is put into the
 plugin folder.";
@@ -72,6 +73,9 @@ pub(super) struct Promote {
     /// The service.
     #[arg(value_parser = service_name)]
     service: String,
+    /// The first characters of the candidate's SHA-256, 8 at least: no other is promoted.
+    #[arg(value_parser = digest)]
+    digest: Option<String>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -134,7 +138,10 @@ pub(super) fn shadow(args: &Shadow) -> anyhow::Result<ExitCode> {
 
 /// Has the candidate serve.
 pub(super) fn promote(args: &Promote) -> anyhow::Result<ExitCode> {
-    let path = format!("/plugins/{}/promote", args.service);
+    let mut path = format!("/plugins/{}/promote", args.service);
+    if let Some(digest) = &args.digest {
+        path = format!("{path}/{digest}");
+    }
     let answer = args.remote.call(Method::POST, &path)?;
     print(&answer);
     Ok(ExitCode::SUCCESS)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::services::{SERVICES, at_least, between, services};
 use super::{
     Config, ConfigError, Database, Fallback, Jwt, Log, PeerConfig, Probation, Quarantine, Redis,
-    Reload, Server, Sockets, Telemetry, file,
+    Reload, Server, Sockets, file, telemetry,
 };
 
 /// Fills what the file and the environment left open, and checks the rest.
@@ -28,6 +28,7 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
             .admin_token_file
             .clone()
             .unwrap_or_else(|| data_dir.join("admin_token")),
+        admin_read_token_file: file.admin_read_token_file.clone(),
         plugins_dir: file
             .plugins_dir
             .clone()
@@ -42,7 +43,7 @@ pub(super) fn complete(file: file::File) -> Result<Config, ConfigError> {
             4 << 20,
         )?,
         log: log(&file.log)?,
-        telemetry: telemetry(&file.telemetry)?,
+        telemetry: telemetry::complete(&file.telemetry)?,
         services: services(&file)?,
         peers: peers(&file, bind)?,
         server: server(&file.server)?,
@@ -132,44 +133,6 @@ fn log(raw: &file::Log) -> Result<Log, ConfigError> {
         level,
         json: raw.json.unwrap_or(false),
     })
-}
-
-fn telemetry(raw: &file::Telemetry) -> Result<Option<Telemetry>, ConfigError> {
-    let timeout = between("telemetry.timeout_ms", raw.timeout_ms, 10_000, 1, 60_000)?;
-    let queue = between("telemetry.queue", raw.queue, 8192, 1, 1 << 20)?;
-    let protocol = raw.protocol.as_deref().unwrap_or("http/protobuf");
-    let (name, endpoint) = match (&raw.traces_endpoint, &raw.endpoint) {
-        (Some(whole), _) => ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", whole.clone()),
-        (None, Some(base)) => {
-            let whole = format!("{}/v1/traces", base.trim_end_matches('/'));
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", whole)
-        }
-        (None, None) => return Ok(None),
-    };
-    if raw.disabled == Some(true) {
-        return Ok(None);
-    }
-    if protocol != "http/protobuf" {
-        let problem = format!("must be http/protobuf, not {protocol:?}");
-        return Err(ConfigError::value("OTEL_EXPORTER_OTLP_PROTOCOL", problem));
-    }
-    let uri = endpoint.parse::<http::Uri>().ok();
-    let usable = uri.is_some_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.host().is_some_and(|host| !host.is_empty())
-    });
-    if !usable {
-        let problem = "must be an http:// or https:// URL with a host";
-        return Err(ConfigError::value(name, problem));
-    }
-    let service_name = raw.service_name.clone();
-    Ok(Some(Telemetry {
-        endpoint,
-        ca_file: raw.ca_file.clone(),
-        timeout: Duration::from_millis(timeout),
-        queue,
-        service_name: service_name.unwrap_or_else(|| "lockgate".to_owned()),
-    }))
 }
 
 fn server(raw: &file::Server) -> Result<Server, ConfigError> {

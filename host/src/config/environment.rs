@@ -21,6 +21,10 @@ pub(super) fn apply(
         &mut file.admin,
     )?;
     from.path("LOCKGATE_ADMIN_TOKEN_FILE", &mut file.admin_token_file);
+    from.path(
+        "LOCKGATE_ADMIN_READ_TOKEN_FILE",
+        &mut file.admin_read_token_file,
+    );
     from.path("LOCKGATE_PLUGINS_DIR", &mut file.plugins_dir);
     from.path(
         "LOCKGATE_PLUGINS_PUBLIC_KEY_FILE",

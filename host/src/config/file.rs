@@ -36,6 +36,8 @@ pub(super) struct File {
     /// Bearer token that changes on the admin listener need, and off loopback reads too; made at
     /// the first start. Default: in the data folder.
     pub(super) admin_token_file: Option<PathBuf>,
+    /// A second token, for reading only: Prometheus needs no more. Its file must be there.
+    pub(super) admin_read_token_file: Option<PathBuf>,
     /// Folder that is watched for `<service>.wasm`.
     pub(super) plugins_dir: Option<PathBuf>,
     /// Ed25519 public key in PEM: with it each file needs a `<service>.wasm.sig`.

@@ -10,11 +10,13 @@ mod grants;
 mod recording;
 mod reference;
 mod services;
+mod telemetry;
 
 pub use contract::Contract;
 pub use recording::{RecordWhen, Recording};
 pub use reference::{reference, schema};
 pub use services::SERVICES;
+pub use telemetry::Telemetry;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +32,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Bearer token of the admin listener; made at the first start if it is missing.
     pub admin_token_file: PathBuf,
+    /// A token that reads and changes nothing; its file must be there.
+    pub admin_read_token_file: Option<PathBuf>,
     /// Folder that is watched for `<service>.wasm`.
     pub plugins_dir: PathBuf,
     /// Ed25519 public key in PEM; with it `<service>.wasm` needs a `<service>.wasm.sig`.
@@ -154,21 +158,6 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// The way to an OpenTelemetry collector.
-#[derive(Debug, Clone)]
-pub struct Telemetry {
-    /// The whole URL that takes spans by OTLP over HTTP, `http` or `https`.
-    pub endpoint: String,
-    /// PEM file of the CA that has signed its certificate; without it the usual ones.
-    pub ca_file: Option<PathBuf>,
-    /// What one batch may take, repeating included.
-    pub timeout: Duration,
-    /// Spans that may wait.
-    pub queue: usize,
-    /// `service.name` of the resource.
-    pub service_name: String,
 }
 
 /// Log settings.

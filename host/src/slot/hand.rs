@@ -8,7 +8,7 @@ use super::{Loaded, Slot};
 use crate::revision::LoadError;
 
 /// Fewest characters of a digest that name a revision.
-const SHORTEST: usize = 8;
+pub(super) const SHORTEST: usize = 8;
 
 const ASKED: &str = "an operator asked for it";
 

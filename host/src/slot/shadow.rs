@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::Slot;
+use super::hand::SHORTEST;
 use crate::instance::Job;
 use crate::lane::Share;
 use crate::pool::Pool;
@@ -43,6 +44,9 @@ pub enum NoShadow {
     /// No candidate.
     #[error("the service has no shadow")]
     None,
+    /// Another candidate than the one that is meant.
+    #[error("the candidate has another digest")]
+    Other,
     /// It does not load.
     #[error("{0}")]
     Load(#[from] LoadError),
@@ -177,12 +181,18 @@ impl Slot {
 
     /// Has the candidate serve, by every step of a drop, and puts its file into the plugin
     /// folder. It is a shadow no longer. The report says so, and if the file could not be put
-    /// there: then it serves until a restart.
+    /// there: then it serves until a restart. With a `digest` only a candidate is meant whose
+    /// digest begins so.
     ///
     /// # Errors
     /// [`NoShadow`]: nothing has changed.
-    pub async fn promote(&self) -> Result<ShadowReport, NoShadow> {
+    pub async fn promote(&self, digest: Option<&str>) -> Result<ShadowReport, NoShadow> {
         let shadow = self.shadow.load_full().ok_or(NoShadow::None)?;
+        let meant =
+            |start: &str| start.len() >= SHORTEST && shadow.report().digest.starts_with(start);
+        if !digest.is_none_or(meant) {
+            return Err(NoShadow::Other);
+        }
         self.load(shadow.file.clone()).await?;
         self.shadow.compare_and_swap(&Some(shadow.clone()), None);
         let (file, place) = (shadow.file.clone(), shadow.place.clone());
@@ -285,7 +295,7 @@ impl Shadow {
         if !still.is_some_and(|still| Arc::ptr_eq(&still, self)) || !slot.is_compared(self) {
             return;
         }
-        if let Err(error) = slot.promote().await {
+        if let Err(error) = slot.promote(None).await {
             self.report().not_promoted = Some(error.to_string());
         }
     }

@@ -140,12 +140,12 @@ function drawServices(plugins) {
   while (body.rows.length > plugins.length) body.deleteRow(-1);
 }
 
-function order(text, label, key, question, path, still) {
+function order(text, label, key, question, path) {
   const button = make("button", text);
   button.type = "button";
   button.dataset.key = key;
   button.setAttribute("aria-label", label);
-  button.addEventListener("click", () => send(text, question, label, path, still));
+  button.addEventListener("click", () => send(text, question, label, path));
   return button;
 }
 
@@ -218,10 +218,7 @@ function candidate(plugin, path) {
   if (!shadow.promoted) {
     node.append(order("Promote", `Promote ${short(shadow.digest)} to serve ${plugin.service}`, "promote",
       `Have the candidate ${short(shadow.digest)} serve ${plugin.service}? ${shadow.different} of ${shadow.compared} answers differed.`,
-      `${path}/promote`, async () => {
-        const { plugins } = await (await ask("plugins")).json();
-        return plugins.some((other) => other.service === plugin.service && other.shadow?.digest === shadow.digest);
-      }));
+      `${path}/promote/${shadow.digest}`));
   }
   return node;
 }
@@ -303,7 +300,7 @@ async function refresh() {
   }
 }
 
-async function send(verb, question, what, path, still) {
+async function send(verb, question, what, path) {
   if (!token()) {
     say(`${what}: give the admin token first.`, true);
     $("token").focus();
@@ -317,10 +314,6 @@ async function send(verb, question, what, path, still) {
   await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
   if (dialog.returnValue !== "yes") return;
   try {
-    if (still && !(await still())) {
-      say(`${what}: it is another candidate by now; look again.`, true);
-      return;
-    }
     const answer = await ask(path, "POST");
     if (answer.ok) say(`${what}: done.`);
     else say(`${what}: ${await reason(answer)}.`, true);
