@@ -14,6 +14,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import httpx
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 # No answer of Lockgate is that large.
@@ -62,6 +63,19 @@ def client() -> httpx.AsyncClient:
         follow_redirects=False,
         trust_env=False,
     )
+
+
+def passed_on(caller: HTTPConnection, names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """These headers of a caller, and its address.
+
+    uvicorn has already judged `X-Forwarded-For`: `client` is the peer, or who stands behind it
+    if `FORWARDED_ALLOW_IPS` names the peer. One entry only: Lockgate believes the last one, so
+    a proxy's own address behind it would hide the caller's.
+    """
+    headers = [(n, v) for n, v in caller.headers.items() if n in names]
+    if caller.client is not None:
+        headers.append(("x-forwarded-for", caller.client.host))
+    return headers
 
 
 async def ask(client: httpx.AsyncClient, method: str, url: str, seconds: float, **more) -> Answer:

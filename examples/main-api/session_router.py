@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 import own_check
-from lockgate import Away, ask, base, reply
+from lockgate import Away, ask, base, passed_on, reply
 
 # Lockgate never takes longer for it; the browser gives up after 8 s.
 SECONDS = 2.0
@@ -24,7 +24,7 @@ URL = base("session-validation-normalizer", 8026) + "/api/v1/session/validate"
 @router.api_route("/api/v1/session/validate", methods=["GET", "POST"])
 async def validate(request: Request) -> Response:
     body = await read(request)
-    sent = [(n, v) for n, v in request.headers.items() if n in PASSED_ON]
+    sent = passed_on(request, PASSED_ON)
     try:
         more = {"content": body} if request.method == "POST" else {}
         client = request.app.state.client

@@ -12,7 +12,7 @@ from datetime import datetime
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from lockgate import Away, ask, base
+from lockgate import Away, ask, base, passed_on
 
 # No answer of Lockgate takes longer.
 SECONDS = 5.0
@@ -46,10 +46,7 @@ async def channel(socket: WebSocket, channel: str) -> None:
 async def authorized(socket: WebSocket) -> dict:
     """Lockgate's answer for a user who may open this socket."""
     host = socket.headers.get("x-forwarded-host") or socket.headers.get("host", "")
-    headers = [(n, v) for n, v in socket.headers.items() if n in PASSED_ON]
-    headers += [("x-forwarded-host", host)]
-    if socket.client is not None:
-        headers.append(("x-forwarded-for", socket.client.host))
+    headers = [*passed_on(socket, PASSED_ON), ("x-forwarded-host", host)]
     question = {"path": socket.url.path}
     if token := socket.query_params.get("token"):
         question["token"] = token

@@ -4,8 +4,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -122,25 +121,44 @@ pub enum Manner {
     Says(&'static str),
 }
 
-/// A peer with a manner, for as long as the runtime lives: its URL, and how many connections
-/// it has had.
-pub async fn peer(manner: Manner) -> (String, Arc<AtomicUsize>) {
+/// What a peer was asked: the first bytes of each connection.
+#[derive(Debug, Clone, Default)]
+pub struct Asked(Arc<Mutex<Vec<String>>>);
+
+impl Asked {
+    /// One text a connection, in the order of their arrival.
+    pub fn all(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note(&self, request: &[u8]) {
+        let text = String::from_utf8_lossy(request).into_owned();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(text);
+    }
+}
+
+/// A peer with a manner, for as long as the runtime lives: its URL, and what it was asked.
+pub async fn peer(manner: Manner) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("its address");
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
+    let asked = Asked::default();
+    let note = asked.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            count.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(behave(stream, manner));
+            tokio::spawn(behave(stream, manner, note.clone()));
         }
     });
     (format!("http://{address}"), asked)
 }
 
-async fn behave(mut stream: TcpStream, manner: Manner) {
+async fn behave(mut stream: TcpStream, manner: Manner, asked: Asked) {
     let mut request = [0; 16 * 1024];
-    let _ = stream.read(&mut request).await;
+    let read = stream.read(&mut request).await.unwrap_or(0);
+    asked.note(&request[..read]);
     const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
     match manner {
         Manner::Hangs => std::future::pending().await,

@@ -2,7 +2,7 @@
 //! its place. What it answers by itself has the form of Lockgate's own answers.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::net::IpAddr;
 
 use lockgate_tests::main_api::{MainApi, Manner, peer};
 use lockgate_tests::socket::{Came, Opening};
@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 const HEALTH: &str = "/api/v1/health/integration";
 const VALIDATE: &str = "/api/v1/session/validate";
 const SOCKET: &str = "/api/v1/ws/news";
+
+/// An answer of a session check.
+const NOBODY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"valid\":false}";
 
 const SERVICES: [&str; 5] = [
     "jwt_token_adapter",
@@ -147,6 +150,51 @@ async fn lockgate_is_up() {
     }
     let inside = Opening::at(api.port(), &format!("/api/v1/ws/../x?token={token}"));
     assert_eq!(inside.refused().await.0, 1008);
+}
+
+/// What a main API is told of its caller by the caller, and by a proxy before it. Uvicorn's
+/// default believes 127.0.0.1.
+#[tokio::test(flavor = "multi_thread")]
+async fn lockgate_learns_the_address_of_the_caller() {
+    let host = Host::builder().env("TRUSTED_PROXIES", "127.0.0.1");
+    let host = host.start().await;
+    let (normalizer, asked) = peer(Manner::Says(NOBODY)).await;
+    let url = |service| format!("http://127.0.0.1:{}", host.port(service));
+    let peers = [normalizer, url(Service::Gateway), url(Service::Coordinator)];
+    let api = MainApi::start(peers, &host.secret_file()).await;
+    let client = |address: &str| {
+        let builder = reqwest::Client::builder().no_proxy();
+        let own = address.parse::<IpAddr>().expect("an address");
+        builder.local_address(own).build().expect("a client")
+    };
+    let (near, far) = (client("127.0.0.1"), client("127.0.0.2"));
+    let cases = [
+        (&near, None, "127.0.0.1"),
+        (&near, Some("198.51.100.7, 203.0.113.9"), "203.0.113.9"),
+        (&near, Some("203.0.113.9, 127.0.0.1"), "203.0.113.9"),
+        (&far, None, "127.0.0.2"),
+        (&far, Some("203.0.113.9"), "127.0.0.2"),
+    ];
+    for (client, said, seen) in cases {
+        let call = api.call(Method::GET, VALIDATE).over(client);
+        let call = said
+            .iter()
+            .fold(call, |call, said| call.header("x-forwarded-for", said));
+        call.send().await.expect(200);
+        let head = asked.all().pop().expect("it was asked");
+        let lines = head.lines().map(str::to_ascii_lowercase);
+        let sent: Vec<_> = lines
+            .filter(|line| line.starts_with("x-forwarded-for"))
+            .collect();
+        assert_eq!(sent, [format!("x-forwarded-for: {seen}")], "{said:?}");
+    }
+    let opening = socket(&api, &host.tokens.access(&User::new(42)));
+    welcomed(opening.header("x-forwarded-for", "198.51.100.7, 203.0.113.9")).await;
+    eventually("the gateway has logged it", async || {
+        let log = host.log();
+        log.contains("client=203.0.113.9").then_some(()).ok_or(log)
+    })
+    .await;
 }
 
 /// A cookie opens a socket from its own page only: Lockgate judges what the main API hands on.
@@ -416,7 +464,7 @@ async fn something_else_stands_in_its_place() {
             matches!(came, Came::Closed(1013, _)),
             "{manner:?}: {came:?}"
         );
-        assert_eq!(asked.load(Ordering::SeqCst), 3, "{manner:?}");
+        assert_eq!(asked.all().len(), 3, "{manner:?}");
         let log = api.log();
         assert!(!log.contains("Traceback"), "{manner:?}: {log}");
     }
