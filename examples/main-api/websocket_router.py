@@ -57,6 +57,9 @@ async def authorized(socket: WebSocket) -> dict:
         return body
     if answer.status in (401, 403) and body.get("authorized") is False:
         raise PermissionError(str(body.get("reason", "not authorized")))
+    if answer.status == 429:
+        wait = dict(answer.headers).get("retry-after", "a few")
+        raise Away(f"too many requests, try again in {wait} seconds")
     raise Away(f"its answer {answer.status} is none of an authorization")
 
 

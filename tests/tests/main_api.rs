@@ -19,6 +19,15 @@ const SOCKET: &str = "/api/v1/ws/news";
 /// An answer of a session check.
 const NOBODY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"valid\":false}";
 
+/// The answer to one who asks too often.
+const LIMITED: &str = concat!(
+    "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 17\r\nCache-Control: no-store\r\n",
+    "Content-Type: application/json\r\nContent-Length: 119\r\n\r\n",
+    r#"{"detail":"Too many requests","error":"rate_limited","code":"AUTH_006","#,
+    r#""message":"Too many requests","degraded":false}"#,
+    "\n",
+);
+
 const SERVICES: [&str; 5] = [
     "jwt_token_adapter",
     "session_validation_normalizer",
@@ -420,6 +429,29 @@ async fn the_own_check_judges_as_lockgate_does() {
     std::fs::write(host.secret_file(), "short").unwrap();
     let answer = session(&api, &good).await.expect(503);
     assert_eq!(answer.json()["error"], "service_unavailable");
+}
+
+/// The own check is no way round a limit of Lockgate's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_is_passed_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("jwt_secret");
+    let mint = Tokens::new(&[b'k'; 48]);
+    std::fs::write(&secret, mint.key()).unwrap();
+    let token = mint.access(&User::new(42));
+    let (url, asked) = peer(Manner::Says(LIMITED)).await;
+    let api = MainApi::start([url.clone(), url.clone(), url], &secret).await;
+    for method in [Method::GET, Method::POST] {
+        let call = api.call(method, VALIDATE).cookie("access_token", &token);
+        let answer = call.send().await.expect(429);
+        assert_eq!(answer.all("retry-after"), ["17"]);
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(answer.json()["error"], "rate_limited");
+    }
+    let (code, reason) = socket(&api, &token).refused().await;
+    assert_eq!(code, 1013);
+    assert!(reason.contains("17 seconds"), "{reason}");
+    assert_eq!(asked.all().len(), 3);
 }
 
 /// Each is asked once, whatever it does.
