@@ -29,13 +29,14 @@ URL = base("websocket-auth-gateway", 8028) + "/api/v1/ws-auth/authorize"
 async def channel(socket: WebSocket, channel: str) -> None:
     try:
         user = await authorized(socket)
+        seconds = left(user["expires_at"])
     except Away as away:
         return await turned_away(socket, TRY_LATER, str(away))
     except PermissionError as refused:
         return await turned_away(socket, REFUSED, str(refused))
     await socket.accept()
     try:
-        async with asyncio.timeout(left(user["expires_at"])):
+        async with asyncio.timeout(seconds):
             await serve(socket, user, channel)
     except WebSocketDisconnect:
         pass
@@ -72,7 +73,13 @@ def left(expires_at: str | None) -> float | None:
     """Seconds until the token has ended, as Lockgate counts."""
     if expires_at is None:
         return None
-    return datetime.fromisoformat(expires_at).timestamp() + LEEWAY - time.time()
+    try:
+        end = datetime.fromisoformat(expires_at)
+    except (TypeError, ValueError):
+        end = None
+    if end is None or end.tzinfo is None:
+        raise Away("its answer names no time at which the token ends")
+    return end.timestamp() + LEEWAY - time.time()
 
 
 async def serve(socket: WebSocket, user: dict, channel: str) -> None:

@@ -62,6 +62,14 @@ fn form(value: &Value) -> BTreeMap<String, &'static str> {
     fields.map(|(name, v)| (name.clone(), kind(v))).collect()
 }
 
+/// What a gateway says to a user whose token ends then.
+fn authorized(end: &Value) -> String {
+    let body = json!({"authorized": true, "user_id": 42, "session_id": "s-7Qx", "expires_at": end});
+    let body = body.to_string();
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
 fn socket(api: &MainApi, token: &str) -> Opening {
     Opening::at(api.port(), &format!("{SOCKET}?token={token}"))
 }
@@ -452,6 +460,36 @@ async fn a_rate_limit_is_passed_on() {
     assert_eq!(code, 1013);
     assert!(reason.contains("17 seconds"), "{reason}");
     assert_eq!(asked.all().len(), 3);
+}
+
+/// An authorization without a usable end is none: nobody would end the socket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_needs_a_readable_end_of_its_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("jwt_secret");
+    let mint = Tokens::new(&[b'k'; 48]);
+    std::fs::write(&secret, mint.key()).unwrap();
+    let ends = [
+        json!("soon"),
+        json!(""),
+        json!(1_935_655_200),
+        json!(true),
+        json!({}),
+        json!("2031-05-04"),
+        json!("2031-05-04T10:00:00"),
+        json!("2031-13-04T10:00:00Z"),
+        json!("99999-05-04T10:00:00Z"),
+    ];
+    for end in ends {
+        let manner = Manner::Says(authorized(&end).leak());
+        let (url, _) = peer(manner).await;
+        let api = MainApi::start([url.clone(), url.clone(), url], &secret).await;
+        let opening = socket(&api, &mint.access(&User::new(42)));
+        let came = opening.open().await.came().await;
+        assert!(matches!(came, Came::Closed(1013, _)), "{end}: {came:?}");
+        let log = api.log();
+        assert!(!log.contains("Traceback"), "{end}: {log}");
+    }
 }
 
 /// Each is asked once, whatever it does.
