@@ -245,6 +245,62 @@ async fn an_open_socket_ends_with_its_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_open_socket_ends_with_its_session() {
+    let host = Host::start().await;
+    let api = MainApi::before(&host).await;
+    let (ada, bob) = (User::new(42), User::new(43));
+    let (kept, gone) = (host.tokens.access(&ada), host.tokens.access(&bob));
+    // A second login of the same user, whose cookie comes along.
+    let mut claims = Tokens::unified_claims(&bob, 3_600);
+    set(&mut claims, "session_id", json!("s-other"));
+    let cookie = format!("access_token={}", host.tokens.sign(&claims));
+    let mut sockets = Vec::new();
+    for opening in [
+        socket(&api, &kept),
+        socket(&api, &gone),
+        socket(&api, &gone).header("cookie", cookie),
+    ] {
+        let mut socket = opening.open().await;
+        assert_eq!(socket.said().await["type"], "welcome");
+        sockets.push(socket);
+    }
+    let [mut other, mut alone, mut beside] = <[_; 3]>::try_from(sockets).unwrap();
+    let logout = host.post(Service::Coordinator, "/api/v1/auth/logout");
+    logout.bearer(&gone).send().await.expect(204);
+    assert_eq!(alone.closed().await.0, 4001);
+    assert_eq!(beside.closed().await.0, 4001);
+    other.text("still here").await;
+    assert_eq!(other.said().await["text"], "still here");
+    assert!(!api.log().contains("Traceback"), "{}", api.log());
+}
+
+/// It was let in; what cannot be asked now does not end it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_socket_outlasts_an_outage() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("jwt_secret");
+    let mint = Tokens::new(&[b'k'; 48]);
+    std::fs::write(&secret, mint.key()).unwrap();
+    let (url, asked) = peer(Manner::Says(authorized(&Value::Null).leak())).await;
+    let api = MainApi::start([url.clone(), url.clone(), url], &secret).await;
+    let mut socket = socket(&api, &mint.access(&User::new(42))).open().await;
+    assert_eq!(socket.said().await["type"], "welcome");
+    // With the third the second is judged: an authorization says nothing of a session.
+    eventually("it is asked again", async || {
+        let all = asked.all();
+        (all.len() > 2).then_some(()).ok_or(all)
+    })
+    .await;
+    let again = asked.all().pop().expect("it was asked");
+    assert!(
+        again.starts_with("POST /api/v1/ws-auth/validate "),
+        "{again}"
+    );
+    socket.text("still here").await;
+    assert_eq!(socket.said().await["text"], "still here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lockgate_is_degraded() {
     let mut redis = RedisServer::start().await;
     let host = Host::builder().redis(&redis).start().await;
