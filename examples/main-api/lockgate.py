@@ -65,16 +65,16 @@ def client() -> httpx.AsyncClient:
     )
 
 
-def passed_on(caller: HTTPConnection, names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """These headers of a caller, and its address.
+def passed_on(caller: HTTPConnection, names: tuple[str, ...]) -> list[tuple[bytes, bytes]]:
+    """These headers of a caller, byte for byte, and its address.
 
     uvicorn has already judged `X-Forwarded-For`: `client` is the peer, or who stands behind it
     if `FORWARDED_ALLOW_IPS` names the peer. One entry only: Lockgate believes the last one, so
     a proxy's own address behind it would hide the caller's.
     """
-    headers = [(n, v) for n, v in caller.headers.items() if n in names]
+    headers = [(n, v) for n, v in caller.headers.raw if n.decode("latin-1") in names]
     if caller.client is not None:
-        headers.append(("x-forwarded-for", caller.client.host))
+        headers.append((b"x-forwarded-for", caller.client.host.encode()))
     return headers
 
 

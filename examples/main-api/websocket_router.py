@@ -54,7 +54,7 @@ async def channel(socket: WebSocket, channel: str) -> None:
 def asked(socket: WebSocket) -> dict:
     """What Lockgate is asked of a socket: headers and body."""
     host = socket.headers.get("x-forwarded-host") or socket.headers.get("host", "")
-    headers = [*passed_on(socket, PASSED_ON), ("x-forwarded-host", host)]
+    headers = [*passed_on(socket, PASSED_ON), (b"x-forwarded-host", host.encode("latin-1"))]
     body = {"path": socket.url.path}
     if token := socket.query_params.get("token"):
         body["token"] = token

@@ -495,6 +495,36 @@ async fn the_own_check_judges_as_lockgate_does() {
     assert_eq!(answer.json()["error"], "service_unavailable");
 }
 
+/// Other sites of a domain set such cookies.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_beyond_ascii_harm_nobody() {
+    let mut host = Host::start().await;
+    let api = MainApi::before(&host).await;
+    let cookie = format!(
+        "name=Zoë; access_token={}; price=1€",
+        host.tokens.access(&User::new(42))
+    );
+    for own in [false, true] {
+        if own {
+            host.kill().await;
+        }
+        let call = api.call(Method::GET, VALIDATE).header("cookie", &cookie);
+        let body = call.header("x-integration-layer", "Ω").send().await;
+        let body = body.expect(200).json();
+        assert_eq!(
+            (&body["user_id"], &body["degraded"]),
+            (&json!(42), &json!(own))
+        );
+        let opening = Opening::at(api.port(), SOCKET).header("cookie", &cookie);
+        let mut socket = opening.open().await;
+        match socket.came().await {
+            Came::Said(welcome) => assert_eq!((own, &welcome["user_id"]), (false, &json!(42))),
+            other => assert!(own && matches!(other, Came::Closed(1013, _)), "{other:?}"),
+        }
+    }
+    assert!(!api.log().contains("Traceback"), "{}", api.log());
+}
+
 /// The own check is no way round a limit of Lockgate's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_is_passed_on() {
