@@ -16,8 +16,9 @@ use crate::redis::RedisServer;
 /// Warm instances of a service by default, and the same with many more.
 const WARM: [u64; 2] = [2, 18];
 
-/// After this time nothing of a start or of a load is left to be done.
-const IDLE: Duration = Duration::from_secs(3);
+/// After this time nothing of a start or of a load is left to be done, and the allocator,
+/// which keeps what was freed for 10 s, has given it back.
+const IDLE: Duration = Duration::from_secs(13);
 
 /// Work that waits for Redis, so that as many instances as there may be are busy at once.
 const WAITS: [Work; 2] = [Work::Cold, Work::Refresh];
