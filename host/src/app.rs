@@ -193,10 +193,15 @@ fn admin_tokens(config: &Config) -> anyhow::Result<Tokens> {
     let all = Token::open_or_make(file).with_context(|| cannot(file))?;
     let read = config.admin_read_token_file.as_deref();
     let read = read.map(|file| Token::open(file).with_context(|| cannot(file)));
-    Ok(Tokens {
+    let tokens = Tokens {
         all,
         read: read.transpose()?,
-    })
+    };
+    anyhow::ensure!(
+        !tokens.are_one(),
+        "the admin's token and the one for reading are the same"
+    );
+    Ok(tokens)
 }
 
 fn slots(

@@ -191,6 +191,7 @@ impl Inquiry {
         telemetry::pass_on(request.headers_mut());
         let response = self.client.request(request).await.ok()?;
         let status = response.status();
+        telemetry::came(status);
         let state = response.headers().get(STATE);
         let state = state
             .and_then(|value| value.to_str().ok())

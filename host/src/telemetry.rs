@@ -4,14 +4,14 @@
 //! span holds a key, a value, a header or a query.
 
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{Status, TraceContextExt as _, TracerProvider as _};
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Context, Key, KeyValue};
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tracing::level_filters::LevelFilter;
@@ -30,6 +30,13 @@ pub use export::SetupError;
 /// What waits for the collector at the end may take this long.
 const LAST: Duration = Duration::from_secs(2);
 
+const PARENT: &str = "traceparent";
+const STATE: &str = "tracestate";
+
+/// Longest `tracestate` that is kept, bytes: what the standard asks for at least (W3C Trace
+/// Context, section 3.3.1.5).
+const MOST_STATE: usize = 512;
+
 /// The way of the spans to the collector.
 #[derive(Debug)]
 pub struct Telemetry(SdkTracerProvider);
@@ -40,12 +47,13 @@ impl Telemetry {
     /// # Errors
     /// [`SetupError`]: the settings cannot be used; never because the collector is away.
     pub fn start(config: &config::Telemetry, runtime: Handle) -> Result<Telemetry, SetupError> {
-        let resource = Resource::builder()
-            .with_service_name(config.service_name.clone())
-            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .build();
+        let ratio = Sampler::TraceIdRatioBased(config.ratio);
         let provider = SdkTracerProvider::builder()
-            .with_resource(resource)
+            .with_resource(resource(config.service_name.as_deref()))
+            .with_sampler(match config.follow_caller {
+                true => Sampler::ParentBased(Box::new(ratio)),
+                false => ratio,
+            })
             .with_span_processor(export::processor(config, runtime)?)
             .build();
         Ok(Telemetry(provider))
@@ -73,6 +81,21 @@ impl Telemetry {
     }
 }
 
+/// What is said of this process in all spans: the environment's attributes, and a name where
+/// neither that nor the settings have one.
+fn resource(name: Option<&str>) -> Resource {
+    let named = Resource::builder().build();
+    let unknown = named
+        .get(&Key::new("service.name"))
+        .is_none_or(|name| name.as_str().starts_with("unknown_service"));
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let resource = Resource::builder().with_attribute(version);
+    match name.or(unknown.then_some("lockgate")) {
+        Some(name) => resource.with_service_name(name.to_owned()).build(),
+        None => resource.build(),
+    }
+}
+
 /// The span of a request that this host answers, below the caller's if its headers name one
 /// (W3C Trace Context, section 3.2). Named as the semantic conventions of HTTP say.
 pub fn request(parts: &Parts, service: &str, id: &str) -> Span {
@@ -90,10 +113,8 @@ pub fn request(parts: &Parts, service: &str, id: &str) -> Span {
         lockgate.request_id = id,
     );
     if !span.is_disabled() {
-        let caller = TraceContextPropagator::new()
-            .extract_with_context(&Context::new(), &HeaderExtractor(&parts.headers));
         // It fails only for a span that has begun, or that nobody takes.
-        let _ = span.set_parent(caller);
+        let _ = span.set_parent(context_of(&parts.headers));
     }
     span
 }
@@ -135,7 +156,7 @@ pub fn guest_call(service: &str, revision: &str) -> Span {
 }
 
 /// The span of a command for Redis, or of `batch` commands that are sent together.
-pub fn redis(command: &str, batch: Option<usize>) -> Span {
+pub fn redis(command: &str, batch: usize) -> Span {
     if outside() {
         return Span::none();
     }
@@ -146,7 +167,7 @@ pub fn redis(command: &str, batch: Option<usize>) -> Span {
         otel.kind = "client",
         db.system.name = "redis",
         db.operation.name = command,
-        db.operation.batch.size = batch,
+        db.operation.batch.size = (batch > 1).then_some(batch as u64),
     )
 }
 
@@ -166,7 +187,7 @@ pub fn users_table() -> Span {
     )
 }
 
-/// The span of a request to another service, `method` and the host of its address.
+/// The span of a request to another service, at an address without credentials or a query.
 pub fn call_of(method: &Method, uri: &Uri) -> Span {
     if outside() {
         return Span::none();
@@ -178,9 +199,17 @@ pub fn call_of(method: &Method, uri: &Uri) -> Span {
         otel.kind = "client",
         http.request.method = method.as_str(),
         server.address = uri.host(),
-        server.port = uri.port_u16().map(i64::from),
-        url.path = uri.path(),
+        server.port = uri.port_u16().map_or(80, i64::from),
+        url.full = %uri,
     )
+}
+
+/// What came of the request to another service that the current span is about.
+pub fn came(status: StatusCode) {
+    let span = Span::current();
+    if !outside() && !span.is_disabled() {
+        span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
+    }
 }
 
 /// Marks the operation of a span as failed: `kind` is one of few words.
@@ -195,11 +224,52 @@ pub fn failed(span: &Span, kind: &str) {
 /// The context of the current span as headers of a request, in place of those that are there
 /// (W3C Trace Context, section 3.4). Without one the headers stay as they are.
 pub fn pass_on(headers: &mut HeaderMap) {
-    let span = Span::current();
-    if !outside() && !span.is_disabled() {
-        headers.remove("tracestate");
-        TraceContextPropagator::new().inject_context(&span.context(), &mut HeaderInjector(headers));
+    if outside() {
+        return;
     }
+    let span = Span::current();
+    if span.is_disabled() {
+        return;
+    }
+    TraceContextPropagator::new().inject_context(&span.context(), &mut HeaderInjector(headers));
+    if headers.get(STATE).is_some_and(HeaderValue::is_empty) {
+        headers.remove(STATE);
+    }
+}
+
+/// The context that a request brings; an empty one if it is not as the standard wants it. Of
+/// a long state nothing is kept: it would be copied into each span.
+fn context_of(headers: &HeaderMap) -> Context {
+    let mut parents = headers.get_all(PARENT).iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else {
+        return Context::new();
+    };
+    if !well_formed(parent.as_bytes()) {
+        return Context::new();
+    }
+    let mut given = HeaderMap::with_capacity(2);
+    given.insert(PARENT, parent.clone());
+    let states = headers.get_all(STATE).iter().map(HeaderValue::as_bytes);
+    let state = states.collect::<Vec<_>>().join(&b","[..]);
+    if state.len() <= MOST_STATE
+        && let Ok(state) = HeaderValue::from_bytes(&state)
+    {
+        given.insert(STATE, state);
+    }
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(&given))
+}
+
+/// Version, trace, parent and flags in lower-case hexadecimal digits; what a later version
+/// has more comes after another hyphen (W3C Trace Context, sections 3.2.2 and 4).
+fn well_formed(parent: &[u8]) -> bool {
+    let digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+    let fits = |(at, byte): (usize, &u8)| match at {
+        2 | 35 | 52 => *byte == b'-',
+        55 => *byte == b'-' && !parent.starts_with(b"00"),
+        0..55 => digit(byte),
+        _ => true,
+    };
+    parent.len() >= 55 && parent.iter().enumerate().all(fits)
 }
 
 /// The id of the trace of a span, 32 hexadecimal digits.
@@ -240,5 +310,59 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_10 => "1.0",
         Version::HTTP_2 => "2",
         _ => "1.1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(headers: &[(&'static str, &str)]) -> (String, String) {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let context = context_of(&map);
+        let context = context.span().span_context().clone();
+        let id = context.is_valid().then(|| context.trace_id().to_string());
+        (id.unwrap_or_default(), context.trace_state().header())
+    }
+
+    const ID: &str = "0af7651916cd43dd8448eb211c80319c";
+    const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn a_context_that_is_not_as_it_should_be_is_none() {
+        assert_eq!(trace(&[("traceparent", GOOD)]).0, ID);
+        let later = GOOD.replacen("00", "cc", 1);
+        assert_eq!(trace(&[("traceparent", &later)]).0, ID);
+        assert_eq!(trace(&[("traceparent", &format!("{later}-more"))]).0, ID);
+        for bad in [
+            "",
+            "00-1-1-01",
+            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "0-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1",
+            &GOOD.to_ascii_uppercase(),
+            &format!("{GOOD}-more"),
+            &format!("{later}more"),
+            &GOOD.replacen("00", "ff", 1),
+            &GOOD.replace(ID, &"0".repeat(32)),
+            &GOOD.replace("b7ad6b7169203331", &"0".repeat(16)),
+        ] {
+            assert_eq!(trace(&[("traceparent", bad)]).0, "", "{bad}");
+        }
+        assert_eq!(trace(&[("traceparent", GOOD), ("traceparent", GOOD)]).0, "");
+        assert_eq!(trace(&[]).0, "");
+    }
+
+    #[test]
+    fn a_state_of_several_lines_is_kept_and_a_long_one_is_not() {
+        let parent = ("traceparent", GOOD);
+        let (id, state) = trace(&[parent, ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        assert_eq!((&*id, &*state), (ID, "a=1,b=2"));
+        let values = ["a", "b", "c"].map(|name| format!("{name}={}", "x".repeat(200)));
+        let lines = values.iter().map(|value| ("tracestate", value.as_str()));
+        let lines: Vec<_> = std::iter::once(parent).chain(lines).collect();
+        assert_eq!(trace(&lines), (ID.to_owned(), String::new()));
     }
 }

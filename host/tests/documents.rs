@@ -22,6 +22,8 @@ use lockgate::config::{
 /// A service that is none of the five, so that its limits are the plain defaults.
 const CONFIG: &str = "[redis]
 url = \"redis://127.0.0.1:1\"
+[telemetry]
+endpoint = \"http://127.0.0.1:1\"
 [services.greeter]
 port = 9000
 [services.greeter.recording]
@@ -199,6 +201,7 @@ fn of_host(config: &Config) -> Numbers {
 /// Those that stand among other settings.
 fn others(config: &Config, service: &ServiceConfig) -> Numbers {
     let (redis, jwt) = (config.redis.as_ref().unwrap(), &config.jwt);
+    let telemetry = config.telemetry.as_ref().unwrap();
     let fallback = config.service("fallback-session-provider").unwrap();
     let rate = fallback
         .env
@@ -213,6 +216,9 @@ fn others(config: &Config, service: &ServiceConfig) -> Numbers {
         ),
         ("redis.command_timeout_ms", millis(redis.command_timeout)),
         ("redis.request_budget_ms", millis(redis.request_budget)),
+        ("telemetry.timeout_ms", millis(telemetry.timeout)),
+        ("telemetry.delay_ms", millis(telemetry.delay)),
+        ("telemetry.queue", count(telemetry.queue)),
         ("jwt.overlap_seconds", jwt.overlap.as_secs()),
         ("jwt.access_max_seconds", jwt.access_max.as_secs()),
         ("jwt.refresh_grace_seconds", jwt.refresh_grace.as_secs()),

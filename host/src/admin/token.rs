@@ -24,6 +24,13 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// True if the one for reading is the other one as well: whoever reads could change.
+    pub fn are_one(&self) -> bool {
+        let all = self.all.0.expose_secret();
+        let read = self.read.as_ref();
+        read.is_some_and(|read| read.0.expose_secret() == all)
+    }
+
     /// True if the headers carry a token that is good for it: to read, or to change.
     pub(super) fn allow(&self, headers: &HeaderMap, reads: bool) -> bool {
         let read = self.read.as_ref().filter(|_| reads);
@@ -156,5 +163,8 @@ mod tests {
         assert_eq!(allowed("Bearer all-all-all-all-"), (true, true));
         assert_eq!(allowed("Bearer read-read-read-r"), (true, false));
         assert_eq!(allowed("Bearer neither-neither-"), (false, false));
+        assert!(!tokens.are_one());
+        let read = Some(tokens.all.clone());
+        assert!(Tokens { read, ..tokens }.are_one());
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn apply(
 }
 
 /// The names that the specification of OpenTelemetry gives them. The exporter itself reads
-/// others: headers, samplers, attributes of the resource.
+/// the headers and the attributes of the resource.
 fn telemetry(from: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
     let telemetry = &mut file.telemetry;
     from.text("OTEL_EXPORTER_OTLP_ENDPOINT", &mut telemetry.endpoint);
@@ -71,6 +71,18 @@ fn telemetry(from: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
         "milliseconds",
         &mut telemetry.timeout_ms,
     )?;
+    from.parsed(
+        "OTEL_BSP_SCHEDULE_DELAY",
+        "milliseconds",
+        &mut telemetry.delay_ms,
+    )?;
+    from.text("OTEL_TRACES_SAMPLER", &mut telemetry.sampler);
+    from.parsed(
+        "OTEL_TRACES_SAMPLER_ARG",
+        "a number from 0 to 1",
+        &mut telemetry.sampler_arg,
+    )?;
+    from.text("OTEL_TRACES_EXPORTER", &mut telemetry.exporter);
     from.parsed(
         "OTEL_BSP_MAX_QUEUE_SIZE",
         "a whole number",

@@ -109,12 +109,22 @@ pub(super) struct Telemetry {
     pub(super) protocol: Option<String>,
     /// PEM file of the CA that has signed its certificate; without it the usual ones.
     pub(super) ca_file: Option<PathBuf>,
-    /// One batch, connecting and repeating included.
+    /// One try to send a batch; a batch takes at most twice that.
     pub(super) timeout_ms: Option<u64>,
+    /// A batch that is not full is sent after so long.
+    pub(super) delay_ms: Option<u64>,
+    /// Which requests are traced: `always_on`, `always_off`, `traceidratio`, or one of these after
+    /// `parentbased_`, which leaves it to the caller where that has decided.
+    pub(super) sampler: Option<String>,
+    /// Of `traceidratio`: the share of requests, 0 to 1.
+    pub(super) sampler_arg: Option<f64>,
     /// Spans that wait for it; those beyond are dropped and counted.
     pub(super) queue: Option<usize>,
-    /// The name of this host in the traces.
+    /// The name of this host in the traces. Default: `service.name` of
+    /// `OTEL_RESOURCE_ATTRIBUTES`, else `lockgate`.
     pub(super) service_name: Option<String>,
+    /// `otlp`, or `none`: trace nothing.
+    pub(super) exporter: Option<String>,
     /// Trace nothing, whatever else is set.
     pub(super) disabled: Option<bool>,
 }

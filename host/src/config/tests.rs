@@ -433,6 +433,23 @@ fn every_mistake_is_named_in_one_sentence() {
         ("", ("OTEL_BSP_MAX_QUEUE_SIZE", "0"), "telemetry.queue"),
         (
             "",
+            ("OTEL_TRACES_SAMPLER", "parentbased_always"),
+            "OTEL_TRACES_SAMPLER: must be",
+        ),
+        (
+            "[telemetry]\nsampler = \"traceidratio\"",
+            ("OTEL_TRACES_SAMPLER_ARG", "1.01"),
+            "must be from 0 to 1",
+        ),
+        ("", ("OTEL_TRACES_SAMPLER_ARG", "NaN"), "from 0 to 1"),
+        ("", ("OTEL_BSP_SCHEDULE_DELAY", "0"), "telemetry.delay_ms"),
+        (
+            "[telemetry]\nendpoint = \"http://collector:4317\"",
+            ("OTEL_TRACES_EXPORTER", "zipkin"),
+            "OTEL_TRACES_EXPORTER: must be otlp or none",
+        ),
+        (
+            "",
             ("OTEL_SDK_DISABLED", "perhaps"),
             "must be true or false",
         ),
@@ -464,4 +481,23 @@ fn traces_go_where_the_file_or_the_environment_says() {
     assert_eq!(endpoint(file, &[base]), some("https://b/otlp/v1/traces"));
     assert_eq!(endpoint(file, &[base, whole]), some("http://c/x"));
     assert_eq!(endpoint(file, &[("OTEL_SDK_DISABLED", "true")]), None);
+    assert_eq!(endpoint(file, &[("OTEL_TRACES_EXPORTER", "none")]), None);
+}
+
+#[test]
+fn samplers_are_those_of_the_specification() {
+    let sampler = |name: &str, arg: &str| {
+        let file = "[telemetry]\nendpoint = \"http://a:4318/\"";
+        let variables = [
+            ("OTEL_TRACES_SAMPLER", name),
+            ("OTEL_TRACES_SAMPLER_ARG", arg),
+        ];
+        let telemetry = load(file, &variables).unwrap().telemetry.unwrap();
+        (telemetry.follow_caller, telemetry.ratio)
+    };
+    assert_eq!(sampler("", ""), (true, 1.0));
+    assert_eq!(sampler("always_on", "0.5"), (false, 1.0));
+    assert_eq!(sampler("parentbased_always_off", ""), (true, 0.0));
+    assert_eq!(sampler("traceidratio", "0.25"), (false, 0.25));
+    assert_eq!(sampler("parentbased_traceidratio", "0"), (true, 0.0));
 }

@@ -156,12 +156,12 @@ impl Context {
         &self.scope.service.grants
     }
 
-    /// The shared store, within what this request may still spend on it.
     /// The id of the request that is being answered.
     fn request_id(&self) -> &str {
         &self.request_id
     }
 
+    /// The shared store, within what this request may still spend on it.
     fn store(&self) -> Budgeted<'_> {
         let store = self.scope.state.store();
         let overlay = self.overlay.as_ref().map(|overlay| overlay as &dyn Store);

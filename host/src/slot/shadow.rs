@@ -295,7 +295,8 @@ impl Shadow {
         if !still.is_some_and(|still| Arc::ptr_eq(&still, self)) || !slot.is_compared(self) {
             return;
         }
-        if let Err(error) = slot.promote(None).await {
+        let digest = self.report().digest.clone();
+        if let Err(error) = slot.promote(Some(&digest)).await {
             self.report().not_promoted = Some(error.to_string());
         }
     }

@@ -143,7 +143,7 @@ impl Redis {
         for command in commands {
             pipeline.add_command(command);
         }
-        let span = telemetry::redis("PIPELINE", Some(pipeline.len()));
+        let span = telemetry::redis("PIPELINE", pipeline.len());
         self.run(span, async |mut live: Live| {
             pipeline.query_async(&mut live).await
         })
@@ -160,7 +160,7 @@ impl Redis {
             return Err(super::Error::Unavailable);
         }
         self.run(
-            telemetry::redis(name(&command), None),
+            telemetry::redis(name(&command), 1),
             async |live: Live| match live {
                 Live::Cluster(mut cluster) => {
                     let routing = RoutingInfo::SingleNode(node);
@@ -176,7 +176,7 @@ impl Redis {
 
     /// One command, whatever the breaker says.
     async fn send<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T> {
-        let span = telemetry::redis(name(command), None);
+        let span = telemetry::redis(name(command), 1);
         self.run(span, async |mut live: Live| {
             command.query_async(&mut live).await
         })

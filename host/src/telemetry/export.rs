@@ -3,8 +3,8 @@
 //! ever waits. It makes no span.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -52,10 +52,12 @@ pub(super) fn processor(
     runtime: Handle,
 ) -> Result<impl SpanProcessor + 'static, SetupError> {
     let https = config.endpoint.starts_with("https:");
+    let fault = Arc::<Mutex<String>>::default();
     let collector = Collector {
         client: client(https, config.ca_file.as_deref())?,
         runtime,
         limit: config.timeout,
+        fault: fault.clone(),
     };
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
@@ -69,9 +71,11 @@ pub(super) fn processor(
         exporter,
         waiting: waiting.clone(),
         away: AtomicBool::new(false),
+        fault,
     };
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(config.queue)
+        .with_scheduled_delay(config.delay)
         .with_max_export_batch_size(BATCH.min(config.queue))
         .build();
     Ok(Bounded {
@@ -106,6 +110,8 @@ struct Collector {
     client: Https,
     runtime: Handle,
     limit: Duration,
+    /// Why it was not reached last; the exporter says only that.
+    fault: Arc<Mutex<String>>,
 }
 
 #[async_trait]
@@ -121,8 +127,26 @@ impl HttpClient for Collector {
         let limit = self.limit;
         // The timer, too, is the runtime's.
         let limited = async move { tokio::time::timeout(limit, exchange).await };
-        self.runtime.spawn(limited).await??
+        let answer: Result<_, HttpError> = match self.runtime.spawn(limited).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(late)) => Err(late.into()),
+            Err(stopped) => Err(stopped.into()),
+        };
+        answer.inspect_err(|error| *locked(&self.fault) = words(error.as_ref()))
     }
+}
+
+/// An error and what it comes from, in one line.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+fn locked(fault: &Mutex<String>) -> MutexGuard<'_, String> {
+    fault.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Lets so many spans wait, and counts those beyond.
@@ -169,6 +193,7 @@ struct Counted<E> {
     exporter: E,
     waiting: Arc<AtomicUsize>,
     away: AtomicBool,
+    fault: Arc<Mutex<String>>,
 }
 
 impl<E: SpanExporter> SpanExporter for Counted<E> {
@@ -178,16 +203,17 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
         let sent = self.exporter.export(batch).await;
         match &sent {
             Ok(()) => {
-                count("sent", spans);
                 if self.away.swap(false, Ordering::Relaxed) {
                     tracing::info!("the collector takes spans again");
                 }
+                count("sent", spans);
             }
             Err(error) => {
-                count("failed", spans);
+                let why = std::mem::take(&mut *locked(&self.fault));
                 if !self.away.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "the collector takes no spans; they are dropped");
+                    tracing::warn!(%error, why, "the collector takes no spans; they are dropped");
                 }
+                count("failed", spans);
             }
         }
         sent

@@ -331,7 +331,12 @@ async fn decided(
             Err(Refusal::Busy { .. } | Refusal::Resting { .. }) if began.elapsed() < patience => {
                 sleep(Duration::from_millis(rand::random_range(50..200))).await;
             }
-            decided => return decided,
+            decided => {
+                if decided.is_err() {
+                    telemetry::failed(&span, "undecided");
+                }
+                return decided;
+            }
         }
     }
 }
