@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
-use tracing::Instrument as _;
+use tracing::Span;
 
 use crate::breaker::Policy;
 use crate::config::PeerConfig;
@@ -115,11 +115,8 @@ impl Inquiry {
         let found = match self.request("/api/v1/session/validate", Some(question)) {
             Some(request) if self.dependency.usable() => {
                 let span = telemetry::call_of(request.method(), request.uri());
-                let answer = self.answer(request, user_id).instrument(span.clone()).await;
-                if answer.is_err() {
-                    telemetry::failed(&span, "unavailable");
-                }
-                answer
+                let answer = self.answer(request, user_id);
+                telemetry::within(span, answer, |_| "unavailable").await
             }
             _ => Err(Away),
         };
@@ -191,7 +188,7 @@ impl Inquiry {
         telemetry::pass_on(request.headers_mut());
         let response = self.client.request(request).await.ok()?;
         let status = response.status();
-        telemetry::came(status);
+        telemetry::came(&Span::current(), status);
         let state = response.headers().get(STATE);
         let state = state
             .and_then(|value| value.to_str().ok())

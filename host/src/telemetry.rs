@@ -7,15 +7,16 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{Status, TraceContextExt as _, TracerProvider as _};
-use opentelemetry::{Context, Key, KeyValue};
+use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, Span, info_span};
+use tracing::{Instrument as _, Level, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::{Layer, Registry};
@@ -81,16 +82,17 @@ impl Telemetry {
     }
 }
 
-/// What is said of this process in all spans: the environment's attributes, and a name where
-/// neither that nor the settings have one.
+/// What is said of this process in all spans: the environment's attributes, and its version.
+/// Its name is the setting's, else that of the attributes.
 fn resource(name: Option<&str>) -> Resource {
-    let named = Resource::builder().build();
-    let unknown = named
-        .get(&Key::new("service.name"))
-        .is_none_or(|name| name.as_str().starts_with("unknown_service"));
-    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-    let resource = Resource::builder().with_attribute(version);
-    match name.or(unknown.then_some("lockgate")) {
+    let resource = Resource::builder_empty()
+        .with_service_name("lockgate")
+        .with_detectors(&[
+            Box::new(TelemetryResourceDetector),
+            Box::new(EnvResourceDetector::new()),
+        ])
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    match name {
         Some(name) => resource.with_service_name(name.to_owned()).build(),
         None => resource.build(),
     }
@@ -124,7 +126,7 @@ pub fn answered(span: &Span, status: StatusCode, revision: &str) {
     if span.is_disabled() {
         return;
     }
-    span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
+    came(span, status);
     span.set_attribute("lockgate.revision", revision.to_owned());
     if status.is_server_error() {
         failed(span, status.as_str());
@@ -204,12 +206,25 @@ pub fn call_of(method: &Method, uri: &Uri) -> Span {
     )
 }
 
-/// What came of the request to another service that the current span is about.
-pub fn came(status: StatusCode) {
-    let span = Span::current();
-    if !outside() && !span.is_disabled() {
-        span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
+/// The status of the answer to the request that a span is about.
+pub fn came(span: &Span, status: StatusCode) {
+    span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
+}
+
+/// Does `work` within a span, which is marked with `kind` of the error if it fails.
+///
+/// # Errors
+/// Those of the work.
+pub async fn within<T, E>(
+    span: Span,
+    work: impl Future<Output = Result<T, E>>,
+    kind: impl FnOnce(&E) -> &'static str,
+) -> Result<T, E> {
+    let outcome = work.instrument(span.clone()).await;
+    if let Err(error) = &outcome {
+        failed(&span, kind(error));
     }
+    outcome
 }
 
 /// Marks the operation of a span as failed: `kind` is one of few words.

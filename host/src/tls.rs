@@ -71,15 +71,11 @@ pub fn http_client(file: Option<&Path>, setting: &'static str) -> Result<ClientC
     Ok(config)
 }
 
-/// For a client that could speak TLS where none is spoken: it takes no certificate.
+/// A client that trusts these and names no protocol.
 ///
 /// # Errors
-/// [`RootsError`]: the library cannot.
-pub fn trusting_nobody() -> Result<ClientConfig, RootsError> {
-    Ok(client(RootCertStore::empty())?)
-}
-
-fn client(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+/// The library cannot do that.
+pub fn client(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use lockgate_tests::collector::{self, Collector, Span};
+use lockgate_tests::collector::{Collector, Span};
 use lockgate_tests::component::{self, ECHO, ECHO_PATH, Probe};
+use lockgate_tests::main_api;
 use lockgate_tests::metrics::{metric, reaches};
 use lockgate_tests::socket::Opening;
 use lockgate_tests::wait::eventually;
@@ -24,12 +25,10 @@ fn traced(collector: &Collector) -> HostBuilder {
         .env("OTEL_BSP_SCHEDULE_DELAY", "100")
 }
 
-fn with_probe(builder: HostBuilder) -> HostBuilder {
+async fn start_with_probe(builder: HostBuilder) -> Host {
     let folder = component::folder();
     let file = Probe::version(1).file(folder.path());
-    // The file must be there until the host has read it.
-    std::mem::forget(folder);
-    builder.plugin(HERE, file)
+    builder.plugin(HERE, file).start().await
 }
 
 fn parent(flags: &str) -> String {
@@ -104,7 +103,7 @@ async fn a_request_is_a_span_below_its_callers_and_above_what_it_needed() {
 async fn a_component_is_told_the_context_and_its_lines_say_whose_they_are() {
     let collector = Collector::start().await;
     let config = "[log]\njson = true\n";
-    let host = with_probe(traced(&collector)).config(config).start().await;
+    let host = start_with_probe(traced(&collector).config(config)).await;
     let call = |path: &str, id: &str| {
         host.get(HERE, path)
             .header("traceparent", &parent("01"))
@@ -256,7 +255,7 @@ async fn a_caller_that_samples_nothing_is_heard_and_other_contexts_are_not_belie
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_is_marked() {
     let collector = Collector::start().await;
-    let host = with_probe(traced(&collector)).start().await;
+    let host = start_with_probe(traced(&collector)).await;
     for (path, id, status, kind) in [
         ("/trap", "trap-1", 503, "trap"),
         ("/status?code=404", "none-1", 404, ""),
@@ -322,7 +321,7 @@ async fn without_a_collector_nothing_is_made_or_changed() {
     let collector = Collector::start().await;
     let off = traced(&collector).env("OTEL_SDK_DISABLED", "true");
     for builder in [Host::builder(), off] {
-        let host = with_probe(builder).start().await;
+        let host = start_with_probe(builder).await;
         let given = parent("01");
         let call = host.get(HERE, "/echo").header("traceparent", &given);
         let text = call.send().await.expect(200).text();
@@ -383,9 +382,9 @@ async fn a_collector_that_is_away_costs_spans_only_and_is_used_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_collector_keeps_a_bounded_queue_and_the_end_short() {
-    let address = collector::silent().await;
+    let (url, _) = main_api::peer(main_api::Manner::Hangs).await;
     let mut host = Host::builder()
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"))
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         .env("OTEL_BSP_SCHEDULE_DELAY", "100")
         .env("OTEL_BSP_MAX_QUEUE_SIZE", "16")
         .start()
@@ -408,6 +407,7 @@ async fn what_waits_at_the_end_is_sent() {
     // By itself it would be sent an hour later.
     let mut host = traced(&collector)
         .env("OTEL_BSP_SCHEDULE_DELAY", "3600000")
+        .env("OTEL_RESOURCE_ATTRIBUTES", "service.name=gate-8")
         .start()
         .await;
     let call = host.get(Service::Jwt, "/health");
@@ -419,6 +419,8 @@ async fn what_waits_at_the_end_is_sent() {
     let spans = collector.spans();
     let last = |span: &Span| span.get("lockgate.request_id") == "end-1";
     assert!(spans.iter().any(last), "{spans:#?}");
+    // And by the name that the environment's attributes have.
+    assert_eq!(spans[0].resource["service.name"], "gate-8");
 }
 
 #[tokio::test(flavor = "multi_thread")]

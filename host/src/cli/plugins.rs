@@ -110,11 +110,16 @@ pub(super) fn unpin(args: &Unpin) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn order(which: &Which, what: &str) -> anyhow::Result<ExitCode> {
-    let mut path = format!("/plugins/{}/{what}", which.service);
-    if let Some(digest) = &which.digest {
-        path = format!("{path}/{digest}");
+/// Where a host takes an order about a service, and perhaps one digest.
+pub(super) fn order_path(service: &str, what: &str, digest: Option<&str>) -> String {
+    match digest {
+        Some(digest) => format!("/plugins/{service}/{what}/{digest}"),
+        None => format!("/plugins/{service}/{what}"),
     }
+}
+
+fn order(which: &Which, what: &str) -> anyhow::Result<ExitCode> {
+    let path = order_path(&which.service, what, which.digest.as_deref());
     print(&which.remote.call(Method::POST, &path)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-use super::plugins::{digest, service_name};
+use super::plugins::{digest, order_path, service_name};
 use super::remote::Remote;
 
 const SHADOW: &str = "\
@@ -138,10 +138,7 @@ pub(super) fn shadow(args: &Shadow) -> anyhow::Result<ExitCode> {
 
 /// Has the candidate serve.
 pub(super) fn promote(args: &Promote) -> anyhow::Result<ExitCode> {
-    let mut path = format!("/plugins/{}/promote", args.service);
-    if let Some(digest) = &args.digest {
-        path = format!("{path}/{digest}");
-    }
+    let path = order_path(&args.service, "promote", args.digest.as_deref());
     let answer = args.remote.call(Method::POST, &path)?;
     print(&answer);
     Ok(ExitCode::SUCCESS)

@@ -188,19 +188,18 @@ impl Slot {
             }
         };
         let span = telemetry::guest_call(&self.service.name, loaded.revision().short_digest());
-        let running = running.instrument(span.clone());
-        let attempt =
-            match tokio::time::timeout(wall + SLACK, self.lane.run(on_lane, running)).await {
-                Ok(Some(attempt)) => attempt,
-                // Whether it has written is not known.
-                Ok(None) | Err(_) => Attempt::Failed {
-                    fault: match looked_at.kept_by_host() {
-                        true => Fault::Kept,
-                        false => Fault::Wall,
-                    },
-                    wrote: true,
+        let running = self.lane.run(on_lane, running.instrument(span.clone()));
+        let attempt = match tokio::time::timeout(wall + SLACK, running).await {
+            Ok(Some(attempt)) => attempt,
+            // Whether it has written is not known.
+            Ok(None) | Err(_) => Attempt::Failed {
+                fault: match looked_at.kept_by_host() {
+                    true => Fault::Kept,
+                    false => Fault::Wall,
                 },
-            };
+                wrote: true,
+            },
+        };
         if let Attempt::Failed { fault, .. } = &attempt {
             telemetry::failed(&span, fault.kind());
         }

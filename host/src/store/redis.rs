@@ -9,7 +9,7 @@ use std::time::Duration;
 use ::redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use ::redis::{Arg, Cmd, FromRedisValue, RedisResult, from_redis_value};
 use async_trait::async_trait;
-use tracing::{Instrument as _, Span};
+use tracing::Span;
 
 use super::{Condition, Result, Store};
 use crate::breaker::Breaker;
@@ -197,12 +197,11 @@ impl Redis {
             }
             outcome
         };
-        let outcome = tokio::time::timeout(self.command_timeout, attempt.instrument(span.clone()));
-        let outcome = self.health.judge(outcome.await.ok());
-        if let Err(error) = &outcome {
-            telemetry::failed(&span, error.kind());
-        }
-        outcome
+        let judged = async {
+            let outcome = tokio::time::timeout(self.command_timeout, attempt).await;
+            self.health.judge(outcome.ok())
+        };
+        telemetry::within(span, judged, |error| error.kind()).await
     }
 }
 

@@ -10,7 +10,6 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::Row;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::Type;
-use tracing::Instrument as _;
 
 use crate::breaker::Policy;
 use crate::config;
@@ -94,11 +93,7 @@ impl Table {
             return Err(Away);
         }
         let span = telemetry::users_table();
-        let found = self.attempt(user_id).instrument(span.clone()).await;
-        if found.is_err() {
-            telemetry::failed(&span, "unavailable");
-        }
-        found
+        telemetry::within(span, self.attempt(user_id), |_| "unavailable").await
     }
 
     /// Looks for a user that cannot be there, so that the way, the table and the rights

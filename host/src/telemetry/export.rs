@@ -22,6 +22,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor,
 };
+use rustls::RootCertStore;
 use tokio::runtime::Handle;
 
 use crate::config;
@@ -86,14 +87,12 @@ pub(super) fn processor(
 }
 
 fn client(https: bool, ca_file: Option<&Path>) -> Result<Https, RootsError> {
-    let mut config = match https {
-        true => tls::http_client(ca_file, "OTEL_EXPORTER_OTLP_CERTIFICATE")?,
-        false => tls::trusting_nobody()?,
+    let roots = match https {
+        true => tls::roots(ca_file, "OTEL_EXPORTER_OTLP_CERTIFICATE")?,
+        false => RootCertStore::empty(),
     };
-    // The connector sets them itself.
-    config.alpn_protocols.clear();
     let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(config)
+        .with_tls_config(tls::client(roots)?)
         .https_or_http()
         .enable_http1()
         .build();

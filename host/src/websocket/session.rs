@@ -12,7 +12,6 @@ use std::time::Duration;
 use hyper::upgrade::OnUpgrade;
 use metrics::counter;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::Instrument as _;
 
 use self::ends::{Ends, LOOK};
 use super::relay::{Relay, Told};
@@ -278,16 +277,8 @@ impl Session {
         };
         tokio::join!(farewell, relay.end());
         if facts.admitted.is_some() {
-            let job = job(close);
-            let span =
-                telemetry::socket_event(&place.hub.slot.service().name, job.name(), &request_id);
-            let told = place
-                .hub
-                .slot
-                .decide(Arc::new(job), &request_id)
-                .instrument(span);
             // The socket is gone whatever the plugin makes of it.
-            let _ = told.await;
+            let _ = decided(&place.hub.slot, job(close), &request_id, Duration::ZERO).await;
         }
     }
 }
@@ -325,18 +316,17 @@ async fn decided(
     let span = telemetry::socket_event(&slot.service().name, event.name(), request_id);
     let event = Arc::new(event);
     let began = Instant::now();
-    loop {
-        let decided = slot.decide(event.clone(), request_id);
-        match decided.instrument(span.clone()).await {
-            Err(Refusal::Busy { .. } | Refusal::Resting { .. }) if began.elapsed() < patience => {
-                sleep(Duration::from_millis(rand::random_range(50..200))).await;
-            }
-            decided => {
-                if decided.is_err() {
-                    telemetry::failed(&span, "undecided");
+    let deciding = async {
+        loop {
+            match slot.decide(event.clone(), request_id).await {
+                Err(Refusal::Busy { .. } | Refusal::Resting { .. })
+                    if began.elapsed() < patience =>
+                {
+                    sleep(Duration::from_millis(rand::random_range(50..200))).await;
                 }
-                return decided;
+                decided => return decided,
             }
         }
-    }
+    };
+    telemetry::within(span, deciding, |_| "undecided").await
 }
