@@ -25,13 +25,12 @@ use http::uri::Authority;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
-use hyper::body::Incoming;
 use tower::ServiceExt;
 
 pub use token::{Token, Tokens};
 
 use crate::respond::{self, Fault};
-use crate::server::Handler;
+use crate::server::{Handler, RequestBody};
 use crate::slot::Slot;
 use crate::state::State;
 
@@ -59,7 +58,7 @@ pub struct Answers(Router);
 impl Handler for Answers {
     type Body = Body;
 
-    async fn call(&self, _: SocketAddr, request: http::Request<Incoming>) -> Response {
+    async fn call(&self, _: SocketAddr, request: http::Request<RequestBody>) -> Response {
         let Ok(response) = self.0.clone().oneshot(request.map(Body::new)).await;
         response
     }

@@ -11,7 +11,7 @@ use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body as _;
 use metrics::{Counter, Histogram, counter, histogram};
 use rand::RngExt;
 use tracing::Instrument as _;
@@ -22,7 +22,7 @@ use crate::config::{Config, Server, ServiceConfig};
 use crate::logging::shown_path;
 use crate::respond::{self, Fault};
 use crate::response;
-use crate::server::Handler;
+use crate::server::{Handler, RequestBody};
 use crate::slot::{Answer, Refusal, Slot};
 use crate::state::{Reachability, State};
 use crate::telemetry;
@@ -134,7 +134,7 @@ impl<B: Backend> Service<B> {
     pub async fn serve(
         &self,
         peer: SocketAddr,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let (mut parts, body) = request.into_parts();
@@ -162,7 +162,7 @@ impl<B: Backend> Service<B> {
         &self,
         peer: IpAddr,
         parts: &mut Parts,
-        body: Incoming,
+        body: RequestBody,
         id: &str,
     ) -> Result<(Response<Bytes>, String), Fault> {
         self.check_head(parts)?;
@@ -236,7 +236,7 @@ impl<B: Backend> Service<B> {
         Ok(false)
     }
 
-    async fn read_body(&self, parts: &Parts, body: Incoming) -> Result<Bytes, Fault> {
+    async fn read_body(&self, parts: &Parts, body: RequestBody) -> Result<Bytes, Fault> {
         let limit = self.service().limits.request_body;
         if declared_length(&parts.headers).is_some_and(|length| length > limit as u64) {
             return Err(Fault::BodyTooLarge);
@@ -289,7 +289,7 @@ impl<B: Backend> Service<B> {
 impl<B: Backend> Handler for Arc<Service<B>> {
     type Body = Full<Bytes>;
 
-    async fn call(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn call(&self, peer: SocketAddr, request: Request<RequestBody>) -> Response<Full<Bytes>> {
         self.serve(peer, request).await
     }
 }

@@ -1,16 +1,18 @@
 //! Listeners and connections: the accept loop, the limits on slow or silent
 //! clients, and the drain. It knows nothing of services.
 
+mod body;
 mod wire;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -22,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Server;
+use body::Exchange;
+pub use body::RequestBody;
 use wire::Wire;
 
 /// A client must take some of an answer this often.
@@ -49,7 +53,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     fn call(
         &self,
         peer: SocketAddr,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
@@ -169,16 +173,25 @@ async fn connection<H: Handler>(
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_STALL));
-    let handled = Arc::new(AtomicBool::new(false));
-    let reached = Arc::clone(&handled);
-    let service = service_fn(move |request| {
-        reached.store(true, Ordering::Relaxed);
-        let handler = handler.clone();
-        async move { Ok::<_, Infallible>(handler.call(peer, request).await) }
+    let exchange = Arc::new(Exchange::default());
+    let known = Arc::clone(&exchange);
+    let service = service_fn(move |request: Request<_>| {
+        known.handled.store(true, Ordering::Relaxed);
+        let (handler, known) = (handler.clone(), Arc::clone(&known));
+        let request = request.map(|body| RequestBody::new(body, Arc::clone(&known)));
+        async move {
+            let mut response = handler.call(peer, request).await;
+            // The rest of the body is in the way of the next request (RFC 9112 section 9.6).
+            if version == Version::Http1 && known.unread.load(Ordering::Relaxed) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     match version {
         Version::Http1 => {
-            let io = TokioIo::new(Wire::new(stream, handled));
+            let io = TokioIo::new(Wire::new(stream, exchange));
             drive(
                 builder.serve_connection_with_upgrades(io, service),
                 stop,
@@ -224,6 +237,7 @@ async fn drive<C: GracefulConnection<Error: std::fmt::Display>>(
 }
 
 /// How a connection begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Version {
     Http1,
     Http2,

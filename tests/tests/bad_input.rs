@@ -356,6 +356,51 @@ fn refused_or_413(answer: reqwest::Result<lockgate_tests::Answer>, path: &str) {
 }
 
 /// Clients that stop half way: they are let go, and nobody else waits.
+/// RFC 9112 section 9.6: what follows a body that was not read can be no request, so the
+/// answer says that the connection ends, and arrives although the client sends on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unread_body_ends_its_connection() {
+    let host = Host::start().await;
+    let body = vec![b' '; 500_000];
+    let length = body.len();
+    for (what, framing) in [
+        ("a length", format!("content-length: {length}\r\n\r\n")),
+        (
+            "a chunk",
+            format!("transfer-encoding: chunked\r\n\r\n{length:x}\r\n"),
+        ),
+    ] {
+        let mut stream = raw::connect(host.port(Service::Jwt)).await;
+        let head = format!("POST /api/v1/jwt/validate HTTP/1.1\r\nhost: x\r\n{framing}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The host has refused the length by now, and still takes what comes.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for part in body.chunks(50_000) {
+            stream.write_all(part).await.expect(what);
+        }
+        stream.shutdown().await.expect(what);
+        let text = raw::read_to_close(&mut stream, Duration::from_secs(60)).await;
+        refused(&text, &[413], what);
+        let answer = RawAnswer::parse(&text).unwrap();
+        let closes = |line: &String| line.eq_ignore_ascii_case("connection: close");
+        assert!(answer.headers.iter().any(closes), "{what}: {answer:?}");
+    }
+    // A body that was read leaves the connection as it is, whatever the answer.
+    let mut stream = raw::connect(host.port(Service::Jwt)).await;
+    let bad = "POST /api/v1/jwt/validate HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n{";
+    let last = "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let both = format!("{bad}{last}");
+    stream.write_all(both.as_bytes()).await.unwrap();
+    let text = raw::read_to_close(&mut stream, Duration::from_secs(60)).await;
+    let text = String::from_utf8_lossy(&text);
+    assert_eq!(text.matches("HTTP/1.1 ").count(), 2, "{text}");
+    assert_eq!(
+        text.matches("connection: close").count(),
+        1,
+        "only of the last: {text}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_and_unfinished() {
     let mut host = Host::start().await;

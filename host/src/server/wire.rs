@@ -1,28 +1,35 @@
 //! The stream under an HTTP/1 connection. hyper refuses what it cannot read with an
 //! empty answer of its own, or with none at all if the headers are too slow; here
-//! these become answers in the contract's form. It changes nothing else.
+//! these become answers in the contract's form. And a connection that ends before all
+//! of a request was read ends in two steps, so that the answer arrives. It changes
+//! nothing else.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_io_timeout::TimeoutStream;
 
+use super::body::Exchange;
 use crate::respond::{self, Fault};
 
 /// Unread bytes that are thrown away at the end, so that closing does not reset the
-/// connection before the client has read the answer.
+/// connection before the client has read the answer (RFC 9112 section 9.6).
 const LINGER: usize = 1 << 20;
+
+/// A client that was told of the end has this long to close its side.
+const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// A TCP stream that speaks HTTP/1.
 pub(super) struct Wire {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
-    /// A request was handed to the handler and is not answered yet.
-    handled: Arc<AtomicBool>,
+    exchange: Arc<Exchange>,
     /// Bytes came in that belong to no handled request.
     head_begun: bool,
     /// The client has closed its side, or the stream is broken.
@@ -30,6 +37,8 @@ pub(super) struct Wire {
     /// What is written instead of hyper's refusal, and how far it is written.
     instead: Option<(Vec<u8>, usize)>,
     refused: bool,
+    /// After the end was told: until when, and how many bytes more, the client may send.
+    linger: Option<(Pin<Box<Sleep>>, usize)>,
     /// The connection speaks another protocol now.
     upgraded: bool,
 }
@@ -38,15 +47,16 @@ pub(super) struct Wire {
 const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
 
 impl Wire {
-    /// `handled` is to be set when a request reaches the handler.
-    pub(super) fn new(stream: TimeoutStream<TcpStream>, handled: Arc<AtomicBool>) -> Wire {
+    /// `exchange.handled` is to be set when a request reaches the handler.
+    pub(super) fn new(stream: TimeoutStream<TcpStream>, exchange: Arc<Exchange>) -> Wire {
         Wire {
             stream: Box::pin(stream),
-            handled,
+            exchange,
             head_begun: false,
             ended: false,
             instead: None,
             refused: false,
+            linger: None,
             upgraded: false,
         }
     }
@@ -67,6 +77,25 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// Reads on until the client has closed its side, sent too much or taken too long.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (time, left) = self
+            .linger
+            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER_TIME)), LINGER));
+        let mut scrap = [0; 8192];
+        while time.as_mut().poll(cx).is_pending() {
+            let mut buffer = ReadBuf::new(&mut scrap);
+            let read = ready!(self.stream.as_mut().poll_read(cx, &mut buffer));
+            let length = buffer.filled().len();
+            match left.checked_sub(length) {
+                Some(less) if read.is_ok() && length > 0 => *left = less,
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// What has arrived by now, for the end without a goodbye.
     fn discard_unread(&self) {
         let mut scrap = [0; 8192];
         let mut left = LINGER;
@@ -102,7 +131,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let handled = self.handled.swap(false, Ordering::Relaxed);
+        let handled = self.exchange.handled.swap(false, Ordering::Relaxed);
         self.head_begun = false;
         self.upgraded |= handled && bytes.starts_with(SWITCHING);
         if self.instead.is_none()
@@ -125,17 +154,22 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let done = ready!(self.stream.as_mut().poll_shutdown(cx));
+        if self.linger.is_none() {
+            ready!(self.stream.as_mut().poll_shutdown(cx))?;
+        }
+        if !self.ended && (self.refused || self.exchange.unread.load(Ordering::Relaxed)) {
+            ready!(self.poll_linger(cx));
+        }
         self.ended = true;
-        Poll::Ready(done)
+        Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
         // hyper gave up on a head that did not arrive in time.
-        if self.head_begun && !self.upgraded && !self.ended && !self.handled.load(Ordering::Relaxed)
-        {
+        let handled = self.exchange.handled.load(Ordering::Relaxed);
+        if self.head_begun && !self.upgraded && !self.ended && !handled {
             let _ = self
                 .stream
                 .get_ref()
