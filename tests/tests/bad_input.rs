@@ -355,7 +355,6 @@ fn refused_or_413(answer: reqwest::Result<lockgate_tests::Answer>, path: &str) {
     }
 }
 
-/// Clients that stop half way: they are let go, and nobody else waits.
 /// RFC 9112 section 9.6: what follows a body that was not read can be no request, so the
 /// answer says that the connection ends, and arrives although the client sends on.
 #[tokio::test(flavor = "multi_thread")]
@@ -401,6 +400,7 @@ async fn an_unread_body_ends_its_connection() {
     );
 }
 
+/// Clients that stop half way: they are let go, and nobody else waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_and_unfinished() {
     let mut host = Host::start().await;
